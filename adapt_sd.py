@@ -1,0 +1,186 @@
+"""A diffusers Stable Diffusion pipeline (eps or v prediction) as a Karras denoiser D(x; sigma)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
+
+
+class StableDiffusion:
+    """Wrap the U-Net, text encoder and autoencoder of a Stable Diffusion 1.x or 2.x pipeline.
+
+    With sigma^2 = (1 - abar) / abar the network sees x / sqrt(1 + sigma^2), and
+
+        eps prediction:  eps = network
+        v prediction:    eps = (v + sigma * x / sqrt(1 + sigma^2)) / sqrt(1 + sigma^2)
+        D(x; sigma) = x - sigma * eps
+
+    (EDM, arXiv:2206.00364, Sec. 5, and SJC's adapter: c_skip 1, c_out -sigma, c_noise the timestep).
+    A sigma is first snapped to the nearest one of the model's schedule.
+    """
+
+    def __init__(self, pipeline, guidance: float, device: torch.device, dtype: torch.dtype):
+        """Take over the parts of a loaded `StableDiffusionPipeline`.
+
+        Args:
+            guidance: scale of `guided`; SJC uses 100 for 3D. 1 asks the network once, without guidance.
+            dtype: of the U-Net and the text encoder; the autoencoder and all results are float32.
+        """
+        scheduler = pipeline.scheduler.config
+        if scheduler.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                "the model must predict epsilon or v. Its scheduler says "
+                f"{scheduler.prediction_type!r}. Choose a Stable Diffusion 1.x or 2.x model."
+            )
+        self.device, self.dtype, self.guidance = device, dtype, guidance
+        self.v_prediction = scheduler.prediction_type == "v_prediction"
+        self.unet = pipeline.unet.to(device, dtype).eval().requires_grad_(False)
+        self.text_encoder = pipeline.text_encoder.to(device, dtype).eval().requires_grad_(False)
+        self.vae = pipeline.vae.to(device, torch.float32).eval().requires_grad_(False)
+        self.tokenizer = pipeline.tokenizer
+        self.sigmas = sigma_table(pipeline.scheduler.alphas_cumprod).to(device)
+        self.latent_channels = self.unet.config.in_channels
+        self.latent_size = self.unet.config.sample_size
+        self._unconditional = self.embed([""])
+
+    @torch.no_grad()
+    def embed(self, prompts: list[str]) -> Tensor:
+        """Return the text embeddings of prompts, [n, tokens, width], in the U-Net's dtype.
+
+        Raises:
+            ValueError: a prompt is longer than the tokenizer's context; says what would be cut.
+        """
+        for prompt in prompts:
+            check_length(self.tokenizer, prompt)
+        ids = self.tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        return self.text_encoder(ids.to(self.device)).last_hidden_state
+
+    @torch.no_grad()
+    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+        """Return D(noised; sigma) in float32, guided by `text` against the empty prompt.
+
+        Args:
+            noised: float32 [n, channels, height, width]. sigma: float32 [n]. text: [n, tokens, width].
+        """
+        timestep = nearest_timestep(self.sigmas, sigma)
+        sigma = self.sigmas[timestep][:, None, None, None]
+        scaled = noised / (1 + sigma**2).sqrt()
+        if self.guidance == 1:
+            output = self._network(scaled, timestep, text)
+        else:
+            both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
+            output = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
+            output = guided(*output.chunk(2), self.guidance)
+        eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
+        return noised - sigma * eps
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the RGB image of latents, float32 [n, 3, 8 height, 8 width] in [-1, 1]."""
+        return self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+
+    def _network(self, scaled: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        return self.unet(scaled.to(self.dtype), timestep, text, return_dict=False)[0].float()
+
+
+def load_pipeline(name: str, local_files_only: bool = False):
+    """Load the parts that 3D needs of a Stable Diffusion pipeline, from a folder or the hub.
+
+    Only safetensors are read, and no code of the model's is run.
+
+    Raises:
+        FileNotFoundError: the folder is no pipeline, or the hub is out of reach.
+    """
+    check_pipeline_folder(name)
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            name,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            use_safetensors=True,
+            local_files_only=local_files_only,
+        )
+    except (OSError, ValueError) as error:
+        raise _out_of_reach(name, error) from error
+
+
+def _out_of_reach(name: str, error: Exception) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"the model's weights must be within reach. {name!r} could not be loaded ({error}). Two ways "
+        f"out: download it where there is a network (`hf download {name}`) and name its folder with "
+        "--model FOLDER; or use the embedded model with --model menagerie."
+    )
+
+
+def check_pipeline_folder(name: str) -> None:
+    """Refuse a local folder that is no diffusers pipeline, before anything heavy is imported.
+
+    Raises:
+        FileNotFoundError: says what the folder lacks.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        return
+    index = folder / "model_index.json"
+    try:
+        parts = json.loads(index.read_text())
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise FileNotFoundError(
+            f"--model FOLDER must be a diffusers pipeline with a readable model_index.json. {folder} is "
+            f"not ({error}). Name the folder that `save_pretrained` or `hf download` wrote."
+        ) from error
+    needed = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    lacking = [part for part in needed if part not in parts or not (folder / part).is_dir()]
+    if lacking:
+        raise FileNotFoundError(
+            f"--model FOLDER must hold {', '.join(needed)}. {folder} lacks {', '.join(lacking)}. "
+            "Download the whole pipeline again."
+        )
+
+
+def check_prompts(name: str, prompts: list[str], local_files_only: bool = False) -> None:
+    """Refuse prompts that the model's text encoder would cut; loads the tokenizer, not the model.
+
+    Raises:
+        ValueError: a prompt is too long; says what would be cut.
+        FileNotFoundError: the tokenizer is not within reach.
+    """
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(
+            name, subfolder="tokenizer", local_files_only=local_files_only
+        )
+    except (OSError, ValueError) as error:
+        raise _out_of_reach(name, error) from error
+    for prompt in prompts:
+        check_length(tokenizer, prompt)
+
+
+def check_length(tokenizer, prompt: str) -> None:
+    """Refuse a prompt that the text encoder would cut.
+
+    Raises:
+        ValueError: says which words would be cut.
+    """
+    limit = tokenizer.model_max_length
+    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    if len(ids) > limit:
+        cut = tokenizer.decode(ids[limit - 1 : -1])
+        raise ValueError(
+            f"a view prompt must fit the text encoder's {limit} tokens. {prompt!r} has {len(ids)}: it "
+            f"would lose {cut!r}. Shorten the prompt."
+        )

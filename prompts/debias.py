@@ -1,0 +1,149 @@
+"""Prompt debiasing (D-SDS Sec. 4.2, Eq. 14, App. C.3): leave out of a view's prompt what contradicts it.
+
+For a word u of the prompt and a view v,
+
+    pmi(v, u) = P(v | u) / [P(v | u) P(u) + P(v | not u) (1 - P(u))]
+
+where P(v | u) is a masked language model's probability of v in the gap of "This image is depicting a
+[gap] view of <prompt>", normalised over the views, P(v | not u) the same for the prompt without u,
+and P(u) = 1/2, or 1 for a word that must stay (then pmi = 1). It is a ratio, not its logarithm. u is
+removed from the prompt of v where pmi(v, u) < 1 and pmi(v, u) / mean over views of pmi(., u) < 0.95.
+
+    python -m prompts.debias "a smiling cat" --masked_lm FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from prompts.masked_lm import GAP, Bert, MaskedLM
+from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
+from prompts.words import kept_words, split_words, without
+
+SENTENCE = f"This image is depicting a {GAP} view of "
+P_PRESENT = 0.5
+PMI_BOUND = 1.0
+NORMALIZED_PMI_THRESHOLD = 0.95
+DEFAULT_MASKED_LM = "google-bert/bert-base-uncased"
+
+
+@dataclass(frozen=True)
+class ViewPrompts:
+    """Say, for each view, what is sent to the text encoder and why.
+
+    Attributes:
+        prompt: what the user wrote.
+        sent: the view prompt, by view.
+        removed: the words left out, by view.
+        pmi: by word and view, the ratio P(v|u) / P(v); empty without prompt debiasing.
+        normalized_pmi: pmi divided by its mean over the views.
+        kept: the words that could not be removed, with the reason.
+    """
+
+    prompt: str
+    sent: dict[str, str]
+    removed: dict[str, tuple[str, ...]]
+    pmi: dict[str, dict[str, float]]
+    normalized_pmi: dict[str, dict[str, float]]
+    kept: dict[str, str]
+
+    def table(self) -> str:
+        """Return the small table that is printed before a run."""
+        lines = [f"{'view':<7}prompt sent"]
+        for view, text in self.sent.items():
+            gone = ", ".join(self.removed[view])
+            lines.append(f"{view:<7}{text!r}" + (f"  (removed: {gone})" if gone else ""))
+        if self.pmi:
+            width = max(len(w) for w in self.pmi) + 2
+            head = "".join(f"{v:>14}" for v in self.sent)
+            lines += ["", f"{'PMI (normalised)':<{max(width, 18)}}{head}"]
+            for word, row in self.pmi.items():
+                cells = "".join(
+                    f"{f'{row[v]:.2f} ({self.normalized_pmi[word][v]:.2f})':>13}"
+                    + ("*" if word in self.removed[v] else " ")
+                    for v in self.sent
+                )
+                lines.append(f"{word:<{max(width, 18)}}{cells}")
+            lines.append(f"* removed: PMI < {PMI_BOUND:g} and normalised < {NORMALIZED_PMI_THRESHOLD:g}")
+        if self.kept:
+            lines.append("kept: " + ", ".join(f"{w} ({why})" for w, why in self.kept.items()))
+        return "\n".join(lines)
+
+
+def plain_prompts(prompt: str, scheme: ViewScheme) -> ViewPrompts:
+    """Return the view prompts without prompt debiasing: every word goes to every view."""
+    sent = {view: scheme.prompt(view, prompt) for view in VIEWS}
+    return ViewPrompts(prompt, sent, dict.fromkeys(VIEWS, ()), {}, {}, {})
+
+
+def debias_prompt(
+    prompt: str,
+    masked_lm: MaskedLM,
+    scheme: ViewScheme = DSDS_VIEWS,
+    keep: tuple[str, ...] = (),
+) -> ViewPrompts:
+    """Remove from each view's prompt the words that contradict the view (the module says how).
+
+    A repeated word is one word: it goes, or stays, everywhere. Words are judged one at a time against
+    the whole prompt, as in the paper; those that fail are removed together.
+
+    Args:
+        keep: words to protect beside the subject and the articles.
+    """
+    kept = kept_words(prompt, keep)
+    words = list(dict.fromkeys(w.text for w in split_words(prompt)))
+    open_words = [w for w in words if w not in kept]
+    texts = [SENTENCE + prompt, *(SENTENCE + without(prompt, {w}) for w in open_words)]
+    p_views = masked_lm.gap_probabilities(texts, VIEWS)
+    present = p_views[0]
+    pmi = {w: dict.fromkeys(VIEWS, 1.0) for w in words}
+    normalized = {w: dict.fromkeys(VIEWS, 1.0) for w in words}
+    for word, absent in zip(open_words, p_views[1:]):
+        ratio = present / (P_PRESENT * present + (1 - P_PRESENT) * absent)
+        pmi[word] = dict(zip(VIEWS, map(float, ratio)))
+        normalized[word] = dict(zip(VIEWS, map(float, ratio / ratio.mean())))
+    removed = {
+        view: tuple(
+            w
+            for w in open_words
+            if pmi[w][view] < PMI_BOUND and normalized[w][view] < NORMALIZED_PMI_THRESHOLD
+        )
+        for view in VIEWS
+    }
+    sent = {v: scheme.prompt(v, without(prompt, set(removed[v]))) for v in VIEWS}
+    return ViewPrompts(prompt, sent, removed, pmi, normalized, kept)
+
+
+def _main() -> None:
+    from typing import Annotated
+
+    import tyro
+
+    def debias(
+        prompt: Annotated[str, tyro.conf.Positional],
+        masked_lm: str = DEFAULT_MASKED_LM,
+        keep: tuple[str, ...] = (),
+        local_files_only: bool = False,
+    ) -> None:
+        """Print what prompt debiasing makes of a prompt.
+
+        Args:
+            prompt: the user's prompt.
+            masked_lm: hub name or folder of a BERT-format masked language model.
+            keep: words to protect beside the subject and the articles.
+            local_files_only: never ask the hub.
+        """
+        if not split_words(prompt):
+            sys.exit("the prompt must have a word. It has none. Write what you want to see.")
+        print(debias_prompt(prompt, Bert(masked_lm, local_files_only), keep=keep).table())
+
+    tyro.cli(debias)
+
+
+if __name__ == "__main__":
+    try:
+        _main()
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,105 @@
+"""Words of a prompt: splitting it, dropping some, and telling which must stay.
+
+The subject must never be lost ("a smiling cat" may lose "smiling", not "cat"), so the head noun and the
+articles are kept. The head noun is found by rule, without a parser: it is the last word of a noun
+phrase, and a noun phrase ends at a preposition, a comma, a new article, or a participle ("munching",
+"dressed"). A participle may also stand before its noun ("a cute smiling cat"): then both readings'
+nouns are kept, because keeping a word too many costs little and losing the subject costs the object.
+"A DSLR photo of a dog" is a photo of its subject: the phrase after it is searched too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ARTICLES = frozenset("a an the".split())
+_BOUNDARIES = frozenset(
+    "with without in on onto at of from by for to under over above below behind beside near through "
+    "into like as that which who and or wearing made standing sitting".split()
+)
+_JOINERS = frozenset("and or".split())
+_PICTURES = frozenset("photo photograph picture image render rendering painting drawing sketch".split())
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a prompt: its text without punctuation, lower case, and the span it stands in."""
+
+    text: str
+    start: int
+    end: int
+    comma_after: bool
+
+
+def split_words(prompt: str) -> list[Word]:
+    """Return the words of a prompt in order; apostrophes and hyphens belong to their word.
+
+    A word's span takes the punctuation that touches it, up to the next white space.
+    """
+    words = []
+    for chunk in re.finditer(r"\S+", prompt):
+        text = chunk.group().strip("\"“”‘’'.,;:!?()[]{}…").lower()
+        if text:
+            comma = chunk.group()[-1] in ",;:."
+            words.append(Word(text, chunk.start(), chunk.end(), comma))
+    return words
+
+
+def without(prompt: str, dropped: set[str]) -> str:
+    """Return the prompt without every occurrence of the dropped words (lower case).
+
+    Their punctuation goes with them; the rest keeps its spelling. No comma is left dangling.
+    """
+    kept = [prompt[w.start : w.end] for w in split_words(prompt) if w.text not in dropped]
+    return " ".join(kept).strip(" ,;:") if dropped else prompt
+
+
+def kept_words(prompt: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the words that must stay, each with the reason.
+
+    Args:
+        extra: words that the user wants kept (`--keep`); case is ignored.
+    """
+    words = split_words(prompt)
+    kept = {w.text: "article" for w in words if w.text in ARTICLES}
+    kept |= dict.fromkeys(_subjects(words), "subject")
+    wanted = {text.lower() for text in extra}
+    return kept | {w.text: "kept on request" for w in words if w.text in wanted}
+
+
+def _subjects(words: list[Word]) -> list[str]:
+    """Return the head nouns of the first noun phrase, in all its readings."""
+    readings, i = [], 0
+    while i < len(words):
+        while i < len(words) and words[i].text in ARTICLES:
+            i += 1
+        last = None
+        while i < len(words):
+            text = words[i].text
+            if text in ARTICLES or (text in _BOUNDARIES and not _joins_adjectives(words, i)):
+                break
+            if _is_participle(text) and last is not None:
+                readings.append(last)
+            if text not in _JOINERS:
+                last = text
+            i += 1
+            if words[i - 1].comma_after:
+                break
+        if last is not None and not (readings and _is_participle(last)):
+            readings.append(last)
+        if last not in _PICTURES:
+            break
+        if i < len(words) and words[i].text in _BOUNDARIES:
+            i += 1
+    return readings or [w.text for w in words[-1:]]
+
+
+def _joins_adjectives(words: list[Word], i: int) -> bool:
+    """Tell whether "and" at i stands inside a noun phrase ("cute and chubby panda")."""
+    follows = words[i + 1].text if i + 1 < len(words) else ""
+    return words[i].text in _JOINERS and follows not in ARTICLES | {""}
+
+
+def _is_participle(text: str) -> bool:
+    return (text.endswith("ing") and len(text) > 5) or (text.endswith("ed") and len(text) > 4)

@@ -1,0 +1,34 @@
+"""Score debiasing (D-SDS Sec. 4.1, Eqs. 12-13): an elementwise bound on the direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipSchedule:
+    """Bound the direction by a value that grows linearly from `start` to `end`.
+
+    `start == end` is static clipping, `None` for both is no clipping. The unit is that of `direction`:
+    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2).
+
+    >>> ClipSchedule(2.0, 8.0).value(2500, 10_000)
+    3.5
+    """
+
+    start: float | None
+    end: float | None
+
+    def value(self, step: int, n_steps: int) -> float | None:
+        """Return the bound at a step: (1 - tau) start + tau end, tau = step / n_steps (Eq. 13)."""
+        if self.start is None or self.end is None:
+            return None
+        tau = step / n_steps
+        return (1 - tau) * self.start + tau * self.end
+
+
+def clip(direction: Tensor, clip_value: float | None) -> Tensor:
+    """Return max(min(direction, clip_value), -clip_value), elementwise (Eq. 12); None clips nothing."""
+    return direction if clip_value is None else direction.clamp(-clip_value, clip_value)

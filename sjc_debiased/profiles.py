@@ -1,0 +1,65 @@
+"""Profiles: what a diffusion model needs to be used for 3D, apart from the method.
+
+`--preset sjc` and `--preset dsds` mean the same method on every model; grid, rays, steps, guidance,
+emptiness and the scale of its scores belong to the model. A model folder may carry a `profile.json`
+with these fields; without one it has Stable Diffusion's, which are SJC's and D-SDS's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model's own defaults; each can be overridden on the command line.
+
+    Attributes:
+        resolution, half_size: of the voxel grid, voxels and scene units.
+        n_steps, guidance: optimisation steps and classifier-free guidance scale.
+        emptiness_weight: of the emptiness loss, before its multiplier.
+        background_lr: Adamax step size of the background texture.
+        clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
+        masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
+            hub name.
+        known_words: the only words the model was trained on; empty for no limit.
+        why: one sentence for each field that is not Stable Diffusion's.
+    """
+
+    resolution: int = 100
+    half_size: float = 1.0
+    n_steps: int = 10_000
+    guidance: float = 100.0
+    emptiness_weight: float = 10_000.0
+    background_lr: float = 1e-4
+    clip_start: float = 2.0
+    clip_end: float = 8.0
+    masked_lm: str = "google-bert/bert-base-uncased"
+    known_words: tuple[str, ...] = ()
+    why: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+STABLE_DIFFUSION = Profile()
+
+
+def load_profile(model: str) -> Profile:
+    """Return the profile that a model folder carries, or Stable Diffusion's.
+
+    Raises:
+        ValueError: the folder's `profile.json` is not one.
+    """
+    path = Path(model) / "profile.json"
+    if not path.exists():
+        return STABLE_DIFFUSION
+    try:
+        fields = json.loads(path.read_text())
+        fields["known_words"] = tuple(fields.get("known_words", ()))
+        return Profile(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"a profile.json must hold the fields of sjc_debiased.profiles.Profile. {path} does not "
+            f"({error}). Correct it, or remove it to get Stable Diffusion's settings."
+        ) from error

@@ -1,0 +1,295 @@
+"""Run folders: numbering, locking, atomic files, checkpoints, and finding the run to go on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sjc_debiased.config import Resolved
+
+CHECKPOINTS = "checkpoints"
+FINISHED = "result.json"
+_KEPT_CHECKPOINTS = 2
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used; the message says the rule, what was found, and the way out."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Point at one saved state: `step` steps are done."""
+
+    path: Path
+    step: int
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends well, or disappears.
+
+    The file and its folder are flushed to the disk, so that after a power cut `path` is either the old
+    file or the whole new one.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON atomically; non-finite numbers become null."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def slug(prompt: str, limit: int = 48) -> str:
+    """Return a prompt as a part of a folder's name: a-z, 0-9 and hyphens, at most `limit` of them."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:limit].strip("-") or "prompt"
+
+
+def check_run_root(place: Path, resolved: Resolved) -> None:
+    """Refuse a place that cannot take the run, before any work is done.
+
+    Args:
+        place: the run folder, or the parent that will get it.
+
+    Raises:
+        RunError: the place cannot be written to, or has too little room.
+    """
+    n_floats = 5 * resolved.resolution**3
+    needed = (3 * _KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        raise RunError(
+            f"the run folder must be writable. {place} is not ({error}). Choose another place with "
+            "--run_root."
+        ) from error
+    if free < needed:
+        raise RunError(
+            f"a run needs about {needed / 2**20:.0f} MiB for its checkpoints and pictures. {place} has "
+            f"{free / 2**20:.0f} MiB free. Make room, or choose another place with --run_root."
+        )
+
+
+def find_run(run_root: Path, resolved: Resolved) -> Path | None:
+    """Return the newest run folder with the same resolved options, or None."""
+    wanted = _as_json(resolved)
+    return next((p for p in reversed(_folders(run_root)) if saved_options(p) == wanted), None)
+
+
+def create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
+    """Create the next numbered run folder and write its `options.json`.
+
+    The folder appears with its options in it or not at all.
+    """
+    numbered = _folders(run_root)
+    number = int(numbered[-1].name[:5]) + 1 if numbered else 0
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=run_root))
+    draft.chmod(0o755)
+    write_json(draft / "options.json", {"resolved": _as_json(resolved), **record})
+    while True:
+        name = f"{number:05d}-{resolved.preset}-{slug(resolved.prompt)}-seed{resolved.seed}"
+        try:
+            draft.rename(run_root / name)
+            return run_root / name
+        except OSError:
+            if not (run_root / name).exists():
+                raise
+            number += 1
+
+
+def saved_options(folder: Path) -> dict | None:
+    """Return the resolved options that a run folder was made with, or None where there are none."""
+    try:
+        return json.loads((folder / "options.json").read_text())["resolved"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_same_options(folder: Path, resolved: Resolved) -> None:
+    """Refuse to go on with a run of other options.
+
+    Raises:
+        RunError: lists the fields that differ.
+    """
+    saved = saved_options(folder)
+    if saved is None:
+        raise RunError(
+            f"--resume needs a run folder with a readable options.json. {folder} has none. Name a folder "
+            "that run_sjc.py made."
+        )
+    wanted = _as_json(resolved)
+    differing = [
+        f"  {name}: {saved.get(name)!r} in the folder, {wanted.get(name)!r} now"
+        for name in sorted(wanted.keys() | saved.keys())
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise RunError(
+            f"--resume goes on with the same options. {folder} was made with others:\n"
+            + "\n".join(differing)
+            + "\nRepeat its options, or leave --resume out to start a new run."
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        RunError: another process is at work in the folder.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(
+            f"one process at a time may work in a run folder. Another is at work in {folder}. Wait "
+            "for it, or stop it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
+    """Save the state after `step` steps, with its checksum, and keep the newest two.
+
+    Args:
+        tensors: name -> tensor, whatever resuming needs.
+    """
+    from safetensors.torch import save_file
+
+    place = folder / CHECKPOINTS
+    place.mkdir(exist_ok=True)
+    path = place / f"step_{step:06d}.safetensors"
+    with atomic(path) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
+        digest = sha256(partial)
+    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+    for old in _checkpoints(folder)[:-_KEPT_CHECKPOINTS]:
+        old.path.with_suffix(".json").unlink()
+        old.path.unlink()
+    return Checkpoint(path, step)
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest complete checkpoint of a run, or None where it has none."""
+    return next(iter(reversed(_checkpoints(folder))), None)
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> dict:
+    """Return the tensors of a checkpoint.
+
+    Raises:
+        RunError: the file is not the one that was saved.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    manifest = checkpoint.path.with_suffix(".json")
+    problem = None
+    try:
+        if sha256(checkpoint.path) != json.loads(manifest.read_text())["sha256"]:
+            problem = "its checksum differs: it was truncated or changed"
+        else:
+            return load_file(checkpoint.path)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        problem = str(error)
+    raise RunError(
+        f"a checkpoint must be as it was saved. {checkpoint.path} is not ({problem}). Delete it and "
+        f"{manifest.name} to go on from the one before."
+    )
+
+
+def _checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints whose manifest was written, that is the complete ones, oldest first."""
+    found = []
+    for path in sorted((folder / CHECKPOINTS).glob("step_*.safetensors")):
+        if path.with_suffix(".json").exists():
+            found.append(Checkpoint(path, int(path.stem.removeprefix("step_"))))
+    return found
+
+
+class StatsLog:
+    """Append one JSON line per step to `stats.jsonl`; opened at the step a run goes on from."""
+
+    def __init__(self, folder: Path, first_step: int):
+        path = folder / "stats.jsonl"
+        if path.exists():
+            kept = path.read_text().splitlines(keepends=True)[:first_step]
+            with atomic(path) as partial:
+                partial.write_text("".join(kept))
+        self._file = path.open("a")
+
+    def write(self, rows: list[dict]) -> None:
+        """Append rows; non-finite numbers become null."""
+        self._file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Flush the lines to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush the lines to the disk and close the file."""
+        self.flush()
+        self._file.close()
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _folders(run_root: Path) -> list[Path]:
+    """Return the numbered run folders of a parent, by their numbers."""
+    if not run_root.is_dir():
+        return []
+    return sorted(p for p in run_root.iterdir() if re.match(r"\d{5}-", p.name) and p.is_dir())
+
+
+def _as_json(resolved: Resolved) -> dict:
+    return json.loads(json.dumps(asdict(resolved)))
+
+
+def _finite(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

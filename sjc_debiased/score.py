@@ -1,0 +1,42 @@
+"""The 2D score: perturb-and-average scoring (PAAS), SJC's estimate of the score at a clean render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def paas_direction(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    latent: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    var_red: bool = True,
+) -> Tensor:
+    """Estimate sigma * score at a clean render by denoising noised copies of it.
+
+    SJC Eq. 16 (arXiv:2212.00774) times sigma, with n_i ~ N(0, I):
+
+        direction = mean_i [D(latent + sigma * n_i; sigma) - latent] / sigma
+
+    and without `var_red` Eq. 15, which subtracts the noised copy instead of the render; the two differ by
+    the mean of n_i. With D(z; sigma) = z - sigma * eps they are n - eps and -eps. The unit is that of
+    predicted noise, which is what `ClipSchedule` bounds. For the exact denoiser of N(mu, s^2) the
+    expectation is sigma (mu - latent) / (s^2 + sigma^2).
+
+    Args:
+        denoise: (noised [n, ...], sigma [n]) -> denoised [n, ...].
+        latent: [1, channels, height, width].
+        sigma: scalar tensor.
+        noise: [n, channels, height, width]; n = 1 in the published code.
+
+    Returns:
+        [1, channels, height, width], without gradient.
+    """
+    noised = latent + sigma * noise
+    denoised = denoise(noised, sigma.expand(len(noise)))
+    origin = latent if var_red else noised
+    return ((denoised - origin) / sigma).mean(dim=0, keepdim=True)

@@ -1,0 +1,138 @@
+"""Cameras: SJC's training distribution, its evaluation spiral, and orbits.
+
+World: right-handed, y up, the object at the origin with its front towards -x. A camera looks down its
+own -z axis, with +x right and +y up. Source: Score Jacobian Chaining (arXiv:2212.00774) and its code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SJC_RADIUS = 1.5
+SJC_FOV_DEG = 60.0
+SJC_FOV_RANGE_DEG = (40.0, 70.0)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Hold one pinhole camera.
+
+    Attributes:
+        c2w: camera-to-world matrix, float64 [4, 4]; columns are right, up, backward, position.
+        intrinsics: float64 [3, 3], for pixel centres at integer coordinates.
+        height, width: pixels.
+        azimuth_deg: 0 looks at the front, 90 at the left flank (from +z), 180 at the back; in [0, 360).
+        elevation_deg: 0 is the horizon, 90 straight above.
+    """
+
+    c2w: np.ndarray
+    intrinsics: np.ndarray
+    height: int
+    width: int
+    azimuth_deg: float
+    elevation_deg: float
+
+    def resized(self, factor: int) -> Camera:
+        """Return the camera with `factor` x `factor` rays per pixel, over the same field of view.
+
+        Sub-pixel k of a pixel has its centre at -0.5 + (k + 0.5) / factor from the pixel's own.
+        """
+        intrinsics = self.intrinsics.copy()
+        focal = intrinsics[0, 0] * factor
+        size = self.height * factor, self.width * factor
+        return Camera(self.c2w, _intrinsics(focal, *size), *size, self.azimuth_deg, self.elevation_deg)
+
+
+def make_camera(eye: np.ndarray, fov_deg: float, height: int, width: int, azimuth_deg: float) -> Camera:
+    """Return a camera at `eye` ([3], scene units) that looks at the origin with y up.
+
+    The horizontal field of view `fov_deg` spans `width` pixels; pixels are square.
+    """
+    eye = np.asarray(eye, dtype=np.float64)
+    backward = eye / np.linalg.norm(eye)
+    right = np.cross([0.0, 1.0, 0.0], backward)
+    right /= np.linalg.norm(right)
+    c2w = np.eye(4)
+    c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
+    focal = 0.5 * width / np.tan(np.deg2rad(fov_deg) / 2)
+    elevation_deg = float(np.rad2deg(np.arcsin(np.clip(backward[1], -1.0, 1.0))))
+    intrinsics = _intrinsics(focal, height, width)
+    return Camera(c2w, intrinsics, height, width, float(azimuth_deg % 360.0), elevation_deg)
+
+
+def orbit_camera(
+    azimuth_deg: float,
+    elevation_deg: float,
+    height: int,
+    width: int,
+    radius: float = SJC_RADIUS,
+    fov_deg: float = SJC_FOV_DEG,
+) -> Camera:
+    """Return the camera on a sphere of `radius` around the origin.
+
+    eye = radius * (-cos(elevation) cos(azimuth), sin(elevation), cos(elevation) sin(azimuth))
+    """
+    azimuth, elevation = np.deg2rad([azimuth_deg, elevation_deg])
+    eye = radius * np.array(
+        [
+            -np.cos(elevation) * np.cos(azimuth),
+            np.sin(elevation),
+            np.cos(elevation) * np.sin(azimuth),
+        ]
+    )
+    return make_camera(eye, fov_deg, height, width, azimuth_deg)
+
+
+def sample_sjc_cameras(
+    n: int, size: int, rng: np.random.RandomState, radius: float = SJC_RADIUS
+) -> list[Camera]:
+    """Draw the `n` training cameras of SJC, all up front.
+
+    azimuth ~ U[0, 360), v ~ U[0, 100] degrees clipped to [0.01, pi - 0.01] radians, polar angle from
+    +y = arccos(1 - 2 v / pi), field of view ~ U[40, 70]: 30 % of the views are above 41.81 degrees.
+
+    The published code reads numpy's global state; here the same legacy stream comes in as `rng`, so
+    that nothing global is touched. The published field of view comes from Python's own generator; here
+    it is drawn from `rng` after the angles.
+
+    Args:
+        size: height and width in pixels.
+        rng: `numpy.random.RandomState(seed)` repeats the published angles for that seed.
+    """
+    azimuth_deg = rng.rand(n) * 360.0
+    v = np.clip(np.deg2rad(rng.rand(n) * 100.0), 0.01, np.pi - 0.01)
+    elevation_deg = 90.0 - np.rad2deg(np.arccos(1.0 - 2.0 * v / np.pi))
+    fov_deg = rng.uniform(*SJC_FOV_RANGE_DEG, n)
+    return [orbit_camera(a, e, size, size, radius, f) for a, e, f in zip(azimuth_deg, elevation_deg, fov_deg)]
+
+
+def sjc_spiral(n: int, size: int, radius: float = SJC_RADIUS, rounds: int = 3) -> list[Camera]:
+    """Return SJC's evaluation path: `rounds` turns from above down to the horizon, back view last."""
+    cameras = []
+    for i in range(n):
+        ratio = (i + 1) / n
+        theta = 2 * np.pi * rounds * ratio
+        rho = max(radius * np.sin(ratio * np.pi / 2), 0.5)
+        eye = np.array([rho * np.cos(theta), radius * (1 - ratio), rho * np.sin(theta)])
+        cameras.append(make_camera(eye, SJC_FOV_DEG, size, size, 180.0 - np.rad2deg(theta)))
+    return cameras
+
+
+def orbit(n: int, size: int, elevation_deg: float, **lens: float) -> list[Camera]:
+    """Return `n` cameras at one elevation, evenly spaced in azimuth from 0 (the front) up.
+
+    `lens` is `radius` and `fov_deg` of `orbit_camera`.
+    """
+    return [orbit_camera(360.0 * i / n, elevation_deg, size, size, **lens) for i in range(n)]
+
+
+def _intrinsics(focal: float, height: int, width: int) -> np.ndarray:
+    return np.array(
+        [
+            [focal, 0.0, -(width / 2 - 0.5)],
+            [0.0, -focal, -(height / 2 - 0.5)],
+            [0.0, 0.0, -1.0],
+        ]
+    )

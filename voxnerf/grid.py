@@ -1,0 +1,106 @@
+"""The scene: a voxel grid of density and latent color, and a background on the sphere.
+
+Source: SJC's voxel radiance field. A value sits at its voxel's centre; outside the box lies zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BackgroundMapping = Literal["published", "seamless"]
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """Size and conventions of a voxel grid.
+
+    Attributes:
+        resolution: voxels along each axis.
+        half_size: the box is [-half_size, half_size]^3, in scene units.
+        channels: latent channels.
+        density_shift: density = softplus(grid * exp(log_density_scale) + density_shift).
+        step_ratio: ray-marching step in voxel edges.
+        background_size: texels along each axis of the background texture.
+        background_mapping: "published" is SJC's: the sphere's pole is z although up is y, and the texture
+            fades by half at its seam and poles. "seamless" puts the pole on y, wraps around the seam
+            and repeats the border at the poles.
+    """
+
+    resolution: int = 100
+    half_size: float = 1.0
+    channels: int = 4
+    density_shift: float = -1.0
+    step_ratio: float = 0.5
+    background_size: int = 4
+    background_mapping: BackgroundMapping = "published"
+
+    @property
+    def step_size(self) -> float:
+        """Return the ray-marching step in scene units."""
+        return 2 * self.half_size / self.resolution * self.step_ratio
+
+
+class VoxelGrid(nn.Module):
+    """Hold the parameters of one scene.
+
+    Attributes:
+        density: [1, 1, z, y, x], before the softplus; zeros at the start, a uniform fog of 0.31326.
+        color: [1, channels, z, y, x], latent values; N(0, 1) at the start. No view dependence.
+        background: [1, channels, background_size, background_size]; N(0, 1) at the start.
+        log_density_scale: scalar; 0 at the start.
+    """
+
+    def __init__(self, config: GridConfig, generator: torch.Generator | None = None):
+        super().__init__()
+        self.config = config
+        r, c, b = config.resolution, config.channels, config.background_size
+        self.density = nn.Parameter(torch.zeros(1, 1, r, r, r))
+        self.color = nn.Parameter(torch.randn(1, c, r, r, r, generator=generator))
+        self.background = nn.Parameter(torch.randn(1, c, b, b, generator=generator))
+        self.log_density_scale = nn.Parameter(torch.tensor(0.0))
+
+    @property
+    def aabb(self) -> Tensor:
+        """Return the corners of the box, [2, 3]."""
+        half = self.config.half_size
+        return torch.tensor([[-half] * 3, [half] * 3], device=self.density.device)
+
+    def density_at(self, points: Tensor) -> Tensor:
+        """Return the volume density per scene unit at points [n, 3] as [n]."""
+        raw = self._lookup(self.density, points)[:, 0]
+        return F.softplus(raw * self.log_density_scale.exp() + self.config.density_shift)
+
+    def color_at(self, points: Tensor) -> Tensor:
+        """Return the latent color at points [n, 3] as [n, channels]."""
+        return self._lookup(self.color, points)
+
+    def background_at(self, directions: Tensor) -> Tensor:
+        """Return the latent background seen in directions [n, 3] (unit length) as [n, channels]."""
+        x, y, z = directions.unbind(-1)
+        if self.config.background_mapping == "published":
+            u, v = torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x)
+            texture, v_scale = self.background, 1.0
+        else:
+            u, v = torch.atan2(torch.hypot(x, z), y), torch.atan2(z, x)
+            texture = F.pad(F.pad(self.background, (0, 0, 1, 1), "circular"), (1, 1, 0, 0), "replicate")
+            v_scale = self.config.background_size / (self.config.background_size + 2)
+        # u in [0, pi] runs along the texture's columns, v in [-pi, pi] along its rows.
+        u_scale = v_scale
+        uv = torch.stack([(2 * u / math.pi - 1) * u_scale, v / math.pi * v_scale], dim=-1)
+        sampled = F.grid_sample(texture, uv[None, None], align_corners=False)
+        return sampled[0, :, 0].T
+
+    def _lookup(self, values: Tensor, points: Tensor) -> Tensor:
+        where = (points / self.config.half_size)[None, None, None]
+        return F.grid_sample(values, where, align_corners=False)[0, :, 0, 0].T
+
+    def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:
+        """Return the optimiser's groups: the background learns at its own rate (SJC: 1e-4)."""
+        own = [self.density, self.color, self.log_density_scale]
+        return [{"params": own, "lr": lr}, {"params": [self.background], "lr": background_lr}]

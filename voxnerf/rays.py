@@ -1,0 +1,43 @@
+"""Rays: from pixels into the scene, and through its box."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxnerf.cameras import Camera
+
+_PARALLEL = 1e-6  # SJC's stand-in for a direction component that is exactly zero
+
+
+def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Return the origin and the unit directions of the rays through all pixel centres.
+
+    Pixels are in row-major order. The arithmetic is float64 until the last line, as in SJC.
+
+    Returns:
+        origin float32 [3], directions float32 [height * width, 3].
+    """
+    rows, columns = np.meshgrid(np.arange(camera.height), np.arange(camera.width), indexing="ij")
+    pixels = np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)], axis=1)
+    directions = pixels @ np.linalg.inv(camera.intrinsics).T @ camera.c2w[:3, :3].T
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    origin = torch.from_numpy(camera.c2w[:3, 3].astype(np.float32))
+    return origin.to(device), torch.from_numpy(directions.astype(np.float32)).to(device)
+
+
+def intersect_box(origin: Tensor, directions: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distances at which rays enter and leave the box (the slab method).
+
+    Both are clamped to >= 0, so a camera inside the box starts at itself; a ray that misses has
+    leave <= enter.
+
+    Args:
+        origin: [3]. directions: [n, 3], unit length. aabb: [2, 3], lower and upper corner.
+    """
+    safe = torch.where(directions == 0, torch.full_like(directions, _PARALLEL), directions)
+    to_lower, to_upper = (aabb[0] - origin) / safe, (aabb[1] - origin) / safe
+    enter = torch.minimum(to_lower, to_upper).amax(dim=1).clamp(min=0)
+    leave = torch.maximum(to_lower, to_upper).amin(dim=1).clamp(min=0)
+    return enter, leave
