@@ -1,0 +1,68 @@
+"""The command: a prompt in, a 3D object out. Command line and composition root, nothing else.
+
+python run_sjc.py --prompt "a smiling cat" --debias
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+
+from sjc_debiased.config import OptionError, Options, resolve, translate_dsds_arguments
+from sjc_debiased.runs import (
+    FINISHED,
+    RunError,
+    check_run_root,
+    check_same_options,
+    create_run,
+    find_run,
+    locked,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 refused, 1 failed, 130 interrupted."""
+    try:
+        arguments = translate_dsds_arguments(sys.argv[1:] if argv is None else argv)
+        options = tyro.cli(Options, args=arguments, prog="run_sjc.py", use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,))
+        return run(options)
+    except (OptionError, RunError) as error:
+        print(f"run_sjc.py: {error}", file=sys.stderr)
+        return 2
+
+
+def run(options: Options) -> int:
+    """Make one object, from the options to the finished run folder."""
+    from sjc_debiased.models import check_words, choose_device, choose_model
+
+    device, precision = choose_device(options.device, options.precision)
+    choice = choose_model(options.model, device)
+    resolved = resolve(options, choice.profile, choice.name, device, precision)
+    print(f"model: {choice.name}, on {device} in {precision} ({choice.why})")
+    check_words(resolved.prompt, choice)
+    folder = options.resume or find_run(options.run_root, resolved)
+    if options.resume:
+        check_same_options(options.resume, resolved)
+    if folder and (folder / FINISHED).exists() and not options.dry_run:
+        print(f"finished already: {folder}. To make it again, move or delete that folder.")
+        return 0
+    if not options.dry_run:
+        check_run_root(folder or options.run_root, resolved)
+
+    from sjc_debiased.session import Session, plan_prompts
+
+    prompts = plan_prompts(resolved, choice, options.local_files_only)
+    print(prompts.table())
+    if options.dry_run:
+        print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+        return 0
+    session = Session(resolved, choice, prompts, options.local_files_only)
+    folder = folder or create_run(options.run_root, resolved, session.record(sys.argv))
+    print(f"run folder: {folder}")
+    with locked(folder):
+        return session.run(folder, options.mesh)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

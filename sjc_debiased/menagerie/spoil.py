@@ -1,0 +1,28 @@
+"""Spoil pictures as the 3D loop does: blur, noise, and objects that one can half see through."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return pictures [n, 3, h, w] in [0, 1], each blurred, faded and made noisy by its own draw.
+
+    Half of them are left sharp, two thirds opaque, half clean.
+    """
+    n = len(images)
+
+    def draw(p: float) -> Tensor:
+        on = torch.rand(n, generator=generator) < p
+        return (on * torch.rand(n, generator=generator))[:, None, None, None].to(images)
+
+    blurred = F.avg_pool2d(images, 5, 1, 2, count_include_pad=False)
+    far = F.avg_pool2d(blurred, 9, 1, 4, count_include_pad=False)
+    mix = draw(0.5)
+    images = torch.lerp(images, torch.lerp(blurred, far, mix), (2 * mix).clamp(max=1))
+    backdrop = torch.cat([images[..., :4], images[..., -4:]], dim=-1).mean(dim=-1, keepdim=True)
+    images = torch.lerp(images, backdrop.expand_as(images), 0.5 * draw(0.33))
+    noise = torch.randn(images.shape, generator=generator).to(images)
+    return (images + 0.08 * draw(0.5) * noise).clamp(0, 1)

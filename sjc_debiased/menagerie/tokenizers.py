@@ -1,0 +1,46 @@
+"""The tokenizers, made from the grammar: every known word is one token, other words fall apart.
+
+Both are written in the formats of the models they stand for: CLIP's byte-pair encoding and BERT's
+WordPiece, so that the code that loads them is the code that loads the real ones.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import BertTokenizerFast, CLIPTokenizer
+
+from sjc_debiased.menagerie.captions import known_words
+
+CONTEXT = 24
+SENTENCE = "This image is depicting a"  # D-SDS App. C.3
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """Return a CLIP tokenizer of `CONTEXT` positions that has each known word as one token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator([[word] * 10 for word in [*known_words(), ","]], trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        vocab_file, merges_file = bpe.model.save(folder)
+        merges = [tuple(line.split()) for line in Path(merges_file).read_text().splitlines()[1:]]
+    tokens = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
+
+
+def bert_tokenizer() -> BertTokenizerFast:
+    """Return an uncased BERT tokenizer that has each known word as one token."""
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + [str(d) for d in range(10)]
+    words = dict.fromkeys([*SENTENCE.lower().split(), *known_words(), *letters, ",", ".", "'", "-"])
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *("##" + a for a in letters)]
+    return BertTokenizerFast(
+        vocab={token: i for i, token in enumerate(vocab)}, do_lower_case=True, model_max_length=64
+    )
