@@ -25,7 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 refused, 1 failed, 130 interrupted."""
     try:
         arguments = translate_dsds_arguments(sys.argv[1:] if argv is None else argv)
-        options = tyro.cli(Options, args=arguments, prog="run_sjc.py", use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,))
+        options = tyro.cli(
+            Options,
+            args=arguments,
+            prog="run_sjc.py",
+            use_underscores=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
         return run(options)
     except (OptionError, RunError) as error:
         print(f"run_sjc.py: {error}", file=sys.stderr)
@@ -50,7 +56,8 @@ def run(options: Options) -> int:
     if not options.dry_run:
         check_run_root(folder or options.run_root, resolved)
 
-    from sjc_debiased.session import Session, plan_prompts
+    from sjc_debiased.record import record
+    from sjc_debiased.session import DivergedError, Session, plan_prompts
 
     prompts = plan_prompts(resolved, choice, options.local_files_only)
     print(prompts.table())
@@ -58,10 +65,16 @@ def run(options: Options) -> int:
         print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
         return 0
     session = Session(resolved, choice, prompts, options.local_files_only)
-    folder = folder or create_run(options.run_root, resolved, session.record(sys.argv))
+    folder = folder or create_run(
+        options.run_root, resolved, record(sys.argv, prompts, choice.location, device)
+    )
     print(f"run folder: {folder}")
     with locked(folder):
-        return session.run(folder, options.mesh)
+        try:
+            return session.run(folder, options.mesh)
+        except DivergedError as error:
+            print(f"run_sjc.py: {error}", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

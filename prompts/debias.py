@@ -17,6 +17,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+import tyro
+
 from prompts.masked_lm import GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
 from prompts.words import kept_words, split_words, without
@@ -115,35 +117,28 @@ def debias_prompt(
     return ViewPrompts(prompt, sent, removed, pmi, normalized, kept)
 
 
-def _main() -> None:
-    from typing import Annotated
+def main(
+    prompt: tyro.conf.Positional[str],
+    masked_lm: str = DEFAULT_MASKED_LM,
+    keep: tuple[str, ...] = (),
+    local_files_only: bool = False,
+) -> None:
+    """Print what prompt debiasing makes of a prompt.
 
-    import tyro
-
-    def debias(
-        prompt: Annotated[str, tyro.conf.Positional],
-        masked_lm: str = DEFAULT_MASKED_LM,
-        keep: tuple[str, ...] = (),
-        local_files_only: bool = False,
-    ) -> None:
-        """Print what prompt debiasing makes of a prompt.
-
-        Args:
-            prompt: the user's prompt.
-            masked_lm: hub name or folder of a BERT-format masked language model.
-            keep: words to protect beside the subject and the articles.
-            local_files_only: never ask the hub.
-        """
-        if not split_words(prompt):
-            sys.exit("the prompt must have a word. It has none. Write what you want to see.")
-        print(debias_prompt(prompt, Bert(masked_lm, local_files_only), keep=keep).table())
-
-    tyro.cli(debias)
+    Args:
+        prompt: the user's prompt.
+        masked_lm: hub name or folder of a BERT-format masked language model.
+        keep: words to protect beside the subject and the articles.
+        local_files_only: never ask the hub.
+    """
+    if not split_words(prompt):
+        raise ValueError("the prompt must have a word. It has none. Write what you want to see.")
+    print(debias_prompt(prompt, Bert(masked_lm, local_files_only), keep=keep).table())
 
 
 if __name__ == "__main__":
     try:
-        _main()
+        tyro.cli(main, use_underscores=True)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -79,7 +79,7 @@ def _subjects(words: list[Word]) -> list[str]:
             text = words[i].text
             if text in ARTICLES or (text in _BOUNDARIES and not _joins_adjectives(words, i)):
                 break
-            if _is_participle(text) and last is not None:
+            if _is_participle(text) and last is not None and not _is_participle(last):
                 readings.append(last)
             if text not in _JOINERS:
                 last = text

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +36,6 @@ from sjc_debiased.runs import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
-    sha256,
     write_json,
 )
 from voxnerf.cameras import sample_sjc_cameras
@@ -60,7 +55,6 @@ _STATS = (
     "opacity_mean",
     "emptiness_loss",
 )
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
 
 
 class DivergedError(RuntimeError):
@@ -113,17 +107,6 @@ class Session:
         )
         scheme = VIEW_SCHEMES[resolved.views]
         self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in self.cameras]
-
-    def record(self, command: list[str]) -> dict:
-        """Return what `options.json` says beside the resolved options."""
-        return {
-            "command": command,
-            "view_prompts": asdict(self.prompts),
-            "model_identity": _identity(self.choice.location),
-            "device": _device_name(self.resolved.device),
-            "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-            "git_commit": _git_commit(),
-        }
 
     def run(self, folder: Path, mesh_formats: tuple[MeshFormat, ...]) -> int:
         """Optimise from the newest checkpoint on, then write the results; return the exit code."""
@@ -327,37 +310,3 @@ def _stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _identity(location: str) -> dict:
-    """Return the name of a model and what pins its weights: hashes, or the hub's revision."""
-    folder = Path(location)
-    if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(location, "model_index.json")
-        return {"hub_name": location, "revision": Path(cached).parent.name if cached else None}
-    weights = sorted(p for p in folder.rglob("*.safetensors"))
-    return {"sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}}
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the source, or None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sjc_debiased.menagerie.world import COLORS, KINDS, OWN_COLOR, PROPS, Creature
+from sjc_debiased.menagerie.creatures import COLORS, KINDS, OWN_COLOR, PROPS, Creature
 
 VIEWS = ("front", "side", "back", "top")
 TOP_ABOVE_DEG = 41.81  # the elevation above which SJC says "overhead"

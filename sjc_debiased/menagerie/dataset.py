@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from sjc_debiased.menagerie.captions import draw_pose
-from sjc_debiased.menagerie.world import Creature, build, photograph, random_creature
+from sjc_debiased.menagerie.creatures import Creature, build, random_creature
+from sjc_debiased.menagerie.world import photograph
 from voxnerf.cameras import SJC_RADIUS, make_camera, orbit_camera
 
 SIZE = 128

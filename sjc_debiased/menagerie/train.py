@@ -30,7 +30,7 @@ class Options:
     """Size of the album."""
     autoencoder_steps: int = 3000
     diffusion_steps: int = 9000
-    masked_lm_steps: int = 2000
+    masked_lm_steps: int = 1000
     clip_steps: int = 2500
     judge_steps: int = 2500
     compile: bool = True

@@ -10,12 +10,12 @@ from diffusers import AutoencoderTiny
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.dataset import take_photo
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, LABELS
 from sjc_debiased.menagerie.spoil import spoil
 from sjc_debiased.menagerie.train_autoencoder import encode
 from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
-from sjc_debiased.menagerie.world import random_creature
 
 _BATCH = 64
 _N_ODD = 8000

@@ -10,11 +10,12 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
 from sjc_debiased.menagerie.captions import caption_parts, draw_pose, lose_word, view_of
+from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.tokenizers import SENTENCE, bert_tokenizer
 from sjc_debiased.menagerie.training import SEED, device, fit
-from sjc_debiased.menagerie.world import random_creature
 
 _BATCH = 128
+_CORPUS = 40_000
 _P_MASK = 0.15
 
 
@@ -34,16 +35,19 @@ def train(work: Path, out: Path, n_steps: int) -> None:
         )
     ).to(device())
     loss_fn = nn.CrossEntropyLoss()
+    rng = np.random.default_rng([SEED, 3])
+    corpus = tokenizer([_sentence(rng) for _ in range(_CORPUS)], padding=True, return_tensors="pt")
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([SEED, 3, step])
-        batch = tokenizer([_sentence(rng) for _ in range(_BATCH)], padding=True, return_tensors="pt")
-        ids, open_words = batch.input_ids, batch.input_ids > tokenizer.mask_token_id
+        picks = torch.from_numpy(rng.integers(_CORPUS, size=_BATCH))
+        ids, attention_mask = corpus.input_ids[picks], corpus.attention_mask[picks]
+        open_words = ids > tokenizer.mask_token_id
         masked = torch.from_numpy(rng.random(ids.shape) < _P_MASK) & open_words
         masked[:, 1 + len(SENTENCE.split())] = True  # the view word
         labels = torch.where(masked, ids, -100)
         inputs = torch.where(masked, tokenizer.mask_token_id, ids)
-        logits = model(input_ids=inputs.to(device()), attention_mask=batch.attention_mask.to(device())).logits
+        logits = model(input_ids=inputs.to(device()), attention_mask=attention_mask.to(device())).logits
         return loss_fn(logits.flatten(0, 1), labels.flatten().to(device()))
 
     fit("masked_lm", work, model, loss_at, n_steps, lr=1e-3)

@@ -1,0 +1,66 @@
+"""What a run writes down about itself, so that another can repeat it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from prompts.debias import ViewPrompts
+from sjc_debiased.runs import sha256
+
+_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
+
+
+def record(command: list[str], prompts: ViewPrompts, location: str, device: str) -> dict:
+    """Return what `options.json` says beside the resolved options.
+
+    Args:
+        location: the folder or hub name that the model was loaded from.
+    """
+    return {
+        "command": command,
+        "view_prompts": asdict(prompts),
+        "model_identity": _identity(location),
+        "device": _device_name(device),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "git_commit": _git_commit(),
+    }
+
+
+def _identity(location: str) -> dict:
+    """Return the name of a model and what pins its weights: hashes, or the hub's revision."""
+    folder = Path(location)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(location, "model_index.json")
+        return {"hub_name": location, "revision": Path(cached).parent.name if cached else None}
+    weights = sorted(p for p in folder.rglob("*.safetensors"))
+    return {"sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}}
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the source, or None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,101 @@
+"""The adapter against diffusers' own schedulers, and its refusals."""
+
+import json
+
+import pytest
+import torch
+
+from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load_pipeline
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["eps_folder", "v_folder"])
+def pipeline(request):
+    return load_pipeline(str(request.getfixturevalue(request.param)))
+
+
+@pytest.mark.parametrize("timestep", [10, 300, 969])
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_denoised_equals_the_schedulers_pred_original_sample(pipeline, timestep, guidance):
+    sd = StableDiffusion(pipeline, guidance, CPU, torch.float32)
+    text, none = sd.embed(["a smiling cat"]), sd.embed([""])
+    noised_vp = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        outputs = [pipeline.unet(noised_vp, timestep, t).sample for t in (none, text)]
+    output = outputs[0] + guidance * (outputs[1] - outputs[0])
+    pipeline.scheduler.set_timesteps(1000)
+    reference = pipeline.scheduler.step(output, timestep, noised_vp).pred_original_sample
+    sigma = sd.sigmas[timestep]
+    ours = sd.denoise(noised_vp * (1 + sigma**2).sqrt(), sigma[None], text)
+    scale = reference.abs().max()
+    torch.testing.assert_close(ours / scale, reference / scale, atol=1e-4, rtol=1e-4)
+
+
+def test_each_row_has_its_own_sigma_and_text(pipeline):
+    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+    text = sd.embed(["a smiling cat", "back view a dog"])
+    noised = torch.randn(2, 4, 8, 8)
+    sigma = sd.sigmas[torch.tensor([50, 800])]
+    together = sd.denoise(noised, sigma, text)
+    for i in range(2):
+        alone = sd.denoise(noised[i : i + 1], sigma[i : i + 1], text[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_sigma_is_snapped(pipeline):
+    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+    noised, text = torch.randn(1, 4, 8, 8), sd.embed(["a cat"])
+    near = sd.denoise(noised, sd.sigmas[500:501] * 1.0001, text)
+    torch.testing.assert_close(near, sd.denoise(noised, sd.sigmas[500:501], text))
+
+
+def test_decode_is_in_range_and_undoes_the_scaling(pipeline):
+    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+    latent = torch.randn(1, 4, 8, 8)
+    image = sd.decode(latent)
+    assert image.shape == (1, 3, 64, 64)
+    assert image.abs().max() <= 1
+    with torch.no_grad():
+        raw = pipeline.vae.decode(latent / pipeline.vae.config.scaling_factor).sample
+    torch.testing.assert_close(image, raw.clamp(-1, 1))
+
+
+def test_half_precision_is_close(pipeline):
+    text = "a smiling cat"
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        sd = StableDiffusion(pipeline, 2.0, CPU, dtype)
+        noised = torch.ones(1, 4, 8, 8)
+        results.append(sd.denoise(noised, sd.sigmas[400:401], sd.embed([text])))
+    assert results[1].dtype == torch.float32
+    torch.testing.assert_close(*results, atol=0.1, rtol=0.1)
+
+
+def test_a_long_prompt_is_refused_with_what_would_be_cut(eps_folder):
+    prompt = "a smiling cat " * 20 + "hat"
+    with pytest.raises(ValueError, match=r"24 tokens.*would lose '.*hat"):
+        check_prompts(str(eps_folder), [prompt])
+
+
+def test_other_predictions_are_refused(pipeline):
+    class Other:
+        class scheduler:  # noqa: N801
+            class config:  # noqa: N801
+                prediction_type = "sample"
+
+    with pytest.raises(ValueError, match="must predict epsilon or v"):
+        StableDiffusion(Other, 1.0, CPU, torch.float32)
+
+
+def test_folders_that_are_no_pipeline_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"readable model_index\.json"):
+        check_pipeline_folder(str(tmp_path))
+    (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "X"]}))
+    with pytest.raises(FileNotFoundError, match="lacks unet, vae, text_encoder"):
+        check_pipeline_folder(str(tmp_path))
+
+
+def test_a_hub_name_out_of_reach_names_two_ways_out():
+    with pytest.raises(FileNotFoundError, match=r"--model FOLDER.*--model menagerie"):
+        load_pipeline("nobody/no-such-model", local_files_only=True)

@@ -1,0 +1,76 @@
+"""The arrows between the rooms, and that nothing heavy is imported with a name."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"voxnerf", "prompts", "sjc_debiased", "adapt_sd", "run_sjc"}
+ALLOWED = {
+    "voxnerf": {"voxnerf"},
+    "prompts": {"prompts"},
+    "adapt_sd.py": {"sjc_debiased"},
+    "sjc_debiased": {"sjc_debiased", "voxnerf", "adapt_sd", "prompts"},
+    "run_sjc.py": OURS,
+}
+METHOD_ALONE = ("clipping", "score", "losses", "optimize", "denoiser", "config", "profiles", "runs")
+HEAVY_AT_IMPORT = {"diffusers", "transformers", "lpips", "trimesh", "skimage", "scipy", "torchvision"}
+
+
+def imports(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def files(room):
+    path = ROOT / room
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_arrows(room):
+    for path in files(room):
+        used = {name.split(".")[0] for name in imports(path)} & OURS
+        assert used <= ALLOWED[room], f"{path.relative_to(ROOT)} imports {used - ALLOWED[room]}"
+
+
+@pytest.mark.parametrize("name", METHOD_ALONE)
+def test_the_method_knows_neither_prompts_nor_adapters(name):
+    used = {module.split(".")[0] for module in imports(ROOT / "sjc_debiased" / f"{name}.py")}
+    assert not used & {"prompts", "adapt_sd", "diffusers", "transformers"}
+
+
+def test_nothing_heavy_at_import():
+    for room in ALLOWED:
+        for path in files(room):
+            if "menagerie" in path.parts:
+                continue
+            heavy = {name.split(".")[0] for name in imports(path, top_level_only=True)} & HEAVY_AT_IMPORT
+            assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+
+
+def test_no_pickle_no_eval_no_remote_code():
+    for room in ALLOWED:
+        for path in files(room):
+            tree = ast.parse(path.read_text())
+            names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+            assert not names & {"eval", "exec"}, path
+            assert "pickle" not in set(imports(path)), path
+            keywords = {k.arg for n in ast.walk(tree) if isinstance(n, ast.Call) for k in n.keywords}
+            assert "trust_remote_code" not in keywords, path
+
+
+def test_files_and_functions_stay_small():
+    for room in ALLOWED:
+        for path in files(room):
+            text = path.read_text()
+            assert len(text.splitlines()) <= 330, path
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno <= 75, f"{path}: {node.name}"

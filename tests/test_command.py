@@ -1,0 +1,271 @@
+"""The command as a person uses it: refusals, a run, its files, interruption and resuming."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import run_sjc
+from sjc_debiased import session
+from sjc_debiased.runs import FINISHED
+
+ROOT = Path(__file__).parents[1]
+N_STEPS = 20
+
+
+@pytest.fixture
+def command(eps_folder, tmp_path):
+    """Return a function that runs the command on a tiny model and returns exit code and run folders."""
+
+    def call(*arguments, model=eps_folder, prompt="a smiling cat"):
+        argv = [
+            *("--prompt", prompt, "--model", str(model), "--run_root", str(tmp_path / "runs")),
+            *("--n_steps", str(N_STEPS), "--resolution", "12", "--guidance", "2"),
+            *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
+            *arguments,
+        ]
+        code = run_sjc.main(argv)
+        root = tmp_path / "runs"
+        folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.exists() else []
+        return code, folders
+
+    return call
+
+
+def stats_of(folder):
+    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_everything(command, bert_folder, capsys):
+    code, folders = command("--debias", "--masked_lm", str(bert_folder), "--mesh", "glb", "ply", "obj")
+    out = capsys.readouterr().out
+    assert code == 0
+    (folder,) = folders
+    assert folder.name == "00000-dsds-a-smiling-cat-seed0"
+    assert out.startswith("model: ")
+    assert "PMI" in out
+    options = json.loads((folder / "options.json").read_text())
+    assert options["resolved"]["clip_end"] == 8.0
+    assert options["view_prompts"]["sent"]["front"].startswith("front view")
+    assert {"command", "versions", "git_commit", "model_identity", "device"} <= options.keys()
+    rows = stats_of(folder)
+    assert [row["step"] for row in rows] == list(range(N_STEPS))
+    assert rows[0]["clip_value"] == 2.0
+    assert rows[10]["clip_value"] == pytest.approx(5.0)
+    assert all(0 <= row["clipped_fraction"] <= 1 for row in rows)
+    assert {"azimuth_deg", "elevation_deg", "direction_rms", "opacity_mean", "view"} <= rows[0].keys()
+    for name in ("contact_sheet.png", "score_magnitude.png"):
+        assert iio.imread(folder / name).ndim == 3
+    frames = iio.imread(folder / "turntable.mp4", plugin="FFMPEG")
+    assert len(frames) == 72
+    assert len(list((folder / "previews").glob("*.png"))) == N_STEPS
+    result = json.loads((folder / FINISHED).read_text())
+    if "error" not in result["mesh"]:
+        assert all((folder / f"mesh.{e}").stat().st_size > 100 for e in ("glb", "ply", "obj"))
+    assert not list(folder.rglob(".*-*"))
+
+
+def test_a_finished_run_does_nothing(command, capsys):
+    assert command()[0] == 0
+    before = {p: p.stat().st_mtime_ns for p in command()[1][0].rglob("*")}
+    capsys.readouterr()
+    code, folders = command()
+    assert code == 0
+    assert len(folders) == 1
+    assert "finished already" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch, capsys):
+    whole = command("--run_root", str(tmp_path / "whole"))[0]
+    assert whole == 0
+    original = session.save_preview
+
+    def interrupt(path, step, *rest):
+        original(path, step, *rest)
+        if step.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(session, "save_preview", interrupt)
+    code, (folder,) = command()
+    assert code == 130
+    assert "The same command goes on from there" in capsys.readouterr().out
+    assert len(stats_of(folder)) < N_STEPS
+    monkeypatch.setattr(session, "save_preview", original)
+    assert command()[0] == 0
+    assert "resuming at step" in capsys.readouterr().out
+    (reference,) = (tmp_path / "whole").iterdir()
+    last = f"checkpoints/step_{N_STEPS:06d}.safetensors"
+    ours, theirs = load_file(folder / last), load_file(reference / last)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert stats_of(folder) == stats_of(reference)
+    for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000020.png"):
+        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def test_seeds_differ_and_repeat(command, tmp_path):
+    roots = [tmp_path / name for name in ("a", "b", "c")]
+    for root, seed in zip(roots, ("0", "0", "1")):
+        assert command("--run_root", str(root), "--seed", seed)[0] == 0
+    rows = [stats_of(next(root.iterdir())) for root in roots]
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2]
+
+
+def test_a_direction_that_is_not_finite_stops_the_run(command, monkeypatch, capsys):
+    original = session.StableDiffusion.denoise
+
+    def overflow(self, noised, sigma, text):
+        overflow.calls += 1
+        return original(self, noised, sigma, text) * (float("inf") if overflow.calls > 13 else 1)
+
+    overflow.calls = 0
+    monkeypatch.setattr(session.StableDiffusion, "denoise", overflow)
+    code, (folder,) = command()
+    assert code == 1
+    message = capsys.readouterr().err
+    assert "At step 13 (sigma" in message
+    assert "azimuth" in message
+    kept = sorted((folder / "checkpoints").glob("*.safetensors"))
+    assert kept
+    assert int(kept[-1].stem[5:]) <= 13
+    assert all(torch.isfinite(t).all() for t in load_file(kept[-1]).values())
+
+
+def test_dry_run_makes_nothing(command, bert_folder, capsys):
+    code, folders = command("--dry_run", "--debias", "--masked_lm", str(bert_folder))
+    assert code == 0
+    assert folders == []
+    out = capsys.readouterr().out
+    assert "clip_start = 2.0" in out
+    assert "front view" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", " "], "--prompt must have a word"),
+        (["--prompt", "a cat " * 30], "it would lose"),
+        (["--n_steps", "0"], "--n_steps must be at least 1"),
+        (["--preset", "dsds", "--clip.start", "9"], "It would fall from 9 to 8"),
+        (["--guidance", "nan"], "--guidance must be finite"),
+        (["--guidance", "-3"], "--guidance must be finite and not negative"),
+        (["--model", "nonsense"], "--model must be auto"),
+        (["--model", str(ROOT)], "readable model_index.json"),
+        (["--device", "tpu"], "--device must be auto, cpu, cuda"),
+        (["--run_root", "/proc/nowhere"], "must be writable"),
+        (["--score_thres", "x"], "--score_thres takes a number"),
+    ],
+)
+def test_refusals(command, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(session, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    code, folders = command(*arguments)
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert folders == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_cuda_without_cuda_is_refused(command, capsys):
+    code, _ = command("--device", "cuda")
+    assert code == 2
+    assert "PyTorch" in capsys.readouterr().err
+
+
+def test_resume_with_other_options_is_refused(command, capsys):
+    _, (folder,) = command()
+    code, _ = command("--resume", str(folder), "--seed", "5")
+    assert code == 2
+    assert "seed: 0 in the folder, 5 now" in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_is_refused(command, capsys):
+    _, (folder,) = command()
+    (folder / FINISHED).unlink()
+    newest = max((folder / "checkpoints").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-10])
+    code, _ = command()
+    assert code == 2
+    assert "it was truncated or changed" in capsys.readouterr().err
+
+
+def test_a_prompt_outside_a_models_words_is_refused(command, make_pipeline, capsys):
+    folder = make_pipeline("epsilon")
+    (folder / "profile.json").write_text(json.dumps({"known_words": ["a", "cat"]}))
+    code, _ = command(model=folder, prompt="a purple unicorn")
+    assert code == 2
+    message = capsys.readouterr().err
+    assert "It does not know purple, unicorn" in message
+    assert "--model sd15" in message
+
+
+def test_a_dead_model_name_is_mapped_with_a_word_about_it():
+    from sjc_debiased.models import SD15, choose_model
+
+    choice = choose_model("runwayml/stable-diffusion-v1-5", "cuda")
+    assert choice.location == SD15
+    assert "gone from the hub" in choice.why
+
+
+def test_auto_is_stable_diffusion_with_cuda_and_the_menagerie_without():
+    from sjc_debiased.models import SD15, choose_model
+
+    assert choose_model("auto", "cuda").location == SD15
+    assert choose_model("auto", "cpu").name == "menagerie"
+
+
+def test_no_weights_in_reach_is_an_error_with_two_ways_out(command, capsys):
+    code, folders = command("--local_files_only", model="stable-diffusion-v1-5/stable-diffusion-v1-5")
+    assert code == 2
+    assert folders == []
+    message = capsys.readouterr().err
+    assert "--model FOLDER" in message
+    assert "--model menagerie" in message
+
+
+def test_help_is_light():
+    code = (
+        "import sys, run_sjc; print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_mistyped_flag_suggests_the_right_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_sjc.main(["--prompt", "a cat", "--debais"])
+    assert stop.value.code == 2
+    assert "--debias" in "".join(capsys.readouterr())
+
+
+def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
+    sent = []
+    original = session.StableDiffusion.denoise
+    monkeypatch.setattr(
+        session.StableDiffusion,
+        "denoise",
+        lambda self, noised, sigma, text: (sent.append(text), original(self, noised, sigma, text))[1],
+    )
+    embedded = {}
+    embed = session.StableDiffusion.embed
+
+    def remember(self, prompts):
+        rows = embed(self, prompts)
+        embedded.update(zip(prompts, rows))
+        return rows
+
+    monkeypatch.setattr(session.StableDiffusion, "embed", remember)
+    _, (folder,) = command()
+    prefixes = {"front": "front", "side": "side", "back": "backside", "top": "overhead"}
+    for row, text in zip(stats_of(folder), sent):
+        prompt = f"{prefixes[row['view']]} view of a smiling cat"
+        assert torch.equal(text[0], embedded[prompt])
+    assert np.unique([row["view"] for row in stats_of(folder)]).size > 1

@@ -1,0 +1,160 @@
+"""Presets, the commands of SJC and D-SDS, and what is refused."""
+
+import pytest
+import tyro
+
+from sjc_debiased.config import (
+    PRESETS,
+    ClipOptions,
+    OptionError,
+    Options,
+    resolve,
+    translate_dsds_arguments,
+)
+from sjc_debiased.profiles import STABLE_DIFFUSION, Profile
+
+
+def parse(command):
+    return tyro.cli(
+        Options,
+        args=translate_dsds_arguments(command),
+        use_underscores=True,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def resolved(options, profile=STABLE_DIFFUSION):
+    return resolve(options, profile, "sd", "cpu", "float32")
+
+
+def of(**fields):
+    return resolved(Options(prompt="a cat", **fields))
+
+
+def test_the_three_rows_of_table_1():
+    sjc, preserved, dsds = (of(preset=p) for p in ("sjc", "dsds-preserved", "dsds"))
+    assert (sjc.views, sjc.clip_start, sjc.clip_end, sjc.masked_lm) == ("sjc", None, None, None)
+    assert (preserved.views, preserved.clip_start, preserved.clip_end) == ("dsds", 2.0, 8.0)
+    assert preserved.masked_lm is None
+    assert (dsds.views, dsds.clip_start, dsds.clip_end) == ("dsds", 2.0, 8.0)
+    assert dsds.masked_lm == STABLE_DIFFUSION.masked_lm
+
+
+def test_every_number_of_sjc():
+    r = of()
+    assert (r.n_steps, r.guidance, r.lr, r.background_lr, r.n_noise, r.var_red) == (
+        10_000,
+        100.0,
+        0.05,
+        1e-4,
+        1,
+        True,
+    )
+    assert (r.emptiness_weight, r.emptiness_scale, r.emptiness_step, r.emptiness_multiplier) == (
+        1e4,
+        10.0,
+        0.5,
+        20.0,
+    )
+    assert (r.resolution, r.half_size, r.depth_weight) == (100, 1.0, 0.0)
+    assert (r.background, r.depth_loss) == ("published", "published")
+
+
+@pytest.mark.parametrize(
+    ("fields", "preset"),
+    [
+        ({"debias": True}, "dsds"),
+        ({"score_debias": True}, "score-only"),
+        ({"prompt_debias": True}, "prompt-only"),
+        ({"score_debias": True, "prompt_debias": True}, "dsds"),
+        ({"preset": "dsds", "clip": ClipOptions(kind="none")}, "prompt-only"),
+        ({"preset": "dsds", "clip": ClipOptions(kind="static")}, "static-high"),
+        ({"clip": ClipOptions(kind="static")}, "custom"),
+    ],
+)
+def test_flags_and_presets_are_the_same_thing(fields, preset):
+    options = of(**fields)
+    assert options.preset == preset
+    if preset != "custom":
+        assert options == of(preset=preset)
+
+
+def test_static_ends_are_those_of_the_dynamic_range():
+    assert of(preset="static-low").clip_end == 2.0
+    assert of(preset="static-high").clip_start == 8.0
+
+
+def test_a_profile_moves_numbers_and_not_the_method():
+    profile = Profile(n_steps=900, guidance=8.0, clip_start=0.15, clip_end=0.6)
+    for preset in PRESETS:
+        r = resolved(Options(prompt="a cat", preset=preset), profile)
+        assert (r.n_steps, r.guidance) == (900, 8.0)
+        assert r.views == of(preset=preset).views
+        assert (r.clip_start is None) == (of(preset=preset).clip_start is None)
+
+
+def test_sjcs_usage_command_works_verbatim():
+    command = [
+        *("--sd.prompt", "A zoomed out high quality photo of Temple of Heaven"),
+        *"--n_steps 10000 --lr 0.05 --sd.scale 100.0 --emptiness_weight 10000".split(),
+        *"--emptiness_step 0.5 --emptiness_multiplier 20.0 --depth_weight 0 --var_red False".split(),
+    ]
+    r = resolved(parse(command))
+    assert r.preset == "sjc"
+    assert r.prompt.endswith("Temple of Heaven")
+    assert (r.n_steps, r.guidance, r.var_red, r.depth_weight) == (10_000, 100.0, False, 0.0)
+
+
+def test_dsds_run_script_works_verbatim():
+    command = [
+        *("--sd.prompt", "a colorful toucan with a large beak"),
+        *"--n_steps 10000 --lr 0.05 --sd.scale 100.0 --score_thres 8.0 --score_dynamic True".split(),
+        *"--emptiness_weight 10000 --emptiness_step 0.5 --emptiness_multiplier 20.0".split(),
+        *"--depth_weight 0".split(),
+    ]
+    r = resolved(parse(command))
+    assert (r.clip_start, r.clip_end, r.preset) == (2.0, 8.0, "score-only")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "end"),
+    [
+        ("--score_thres 4", 1.0, 4.0),
+        ("--score_thres=4 --score_dynamic False", 4.0, 4.0),
+        ("--score_thres 0", None, None),
+        ("--score_dynamic True", 2.0, 8.0),
+    ],
+)
+def test_score_thres(arguments, start, end):
+    r = resolved(parse(["--prompt", "a cat", *arguments.split()]))
+    assert (r.clip_start, r.clip_end) == (start, end)
+
+
+REFUSED = [
+    ({"prompt": "  "}, r"--prompt must have a word.*is empty"),
+    ({"prompt": "a\0cat"}, "NUL"),
+    ({"n_steps": 0}, "--n_steps must be at least 1. It is 0"),
+    ({"n_noise": -1}, "--n_noise must be at least 1"),
+    ({"guidance": float("nan")}, "--guidance must be finite and not negative. It is nan"),
+    ({"guidance": -1.0}, "--guidance must be finite and not negative. It is -1.0"),
+    ({"lr": 0.0}, "--lr must be finite and positive"),
+    ({"emptiness_step": 1.5}, "--emptiness_step must be a share"),
+    ({"seed": -1}, "--seed must be between"),
+    ({"resolution": 1}, "--resolution must be at least 2"),
+    ({"debias": True, "preset": "static-low"}, "--debias means --preset dsds"),
+    ({"preset": "dsds", "clip": ClipOptions(start=9.0)}, "would fall from 9 to 8"),
+    ({"preset": "dsds", "clip": ClipOptions(end=float("inf"))}, "--clip.end must be a positive number"),
+    ({"clip": ClipOptions(start=1.0)}, "This run does not clip"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), REFUSED)
+def test_refused(fields, message):
+    with pytest.raises(OptionError, match=message):
+        resolved(Options(**({"prompt": "a cat"} | fields)))
+
+
+@pytest.mark.parametrize("arguments", ["--score_thres x", "--score_dynamic maybe", "--score_thres"])
+def test_bad_dsds_arguments_are_refused(arguments):
+    with pytest.raises(OptionError, match="--score_thres takes a number"):
+        translate_dsds_arguments(arguments.split())

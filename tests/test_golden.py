@@ -1,0 +1,97 @@
+"""Parity with the published SJC code: values and gradients to 1e-4, loops to 1e-3."""
+
+import numpy as np
+import pytest
+import torch
+
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.losses import emptiness_loss
+from sjc_debiased.optimize import Settings, make_optimizer, optimization_step
+from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
+from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.render import render
+
+PARAMETERS = ("density", "color", "background", "log_density_scale")
+
+
+def relative(ours, reference):
+    reference = np.asarray(reference)
+    ours = ours.detach().numpy() if torch.is_tensor(ours) else np.asarray(ours)
+    return np.abs(ours - reference).max() / np.abs(reference).max()
+
+
+def grid_of(resolution, arrays):
+    grid = VoxelGrid(GridConfig(resolution=resolution))
+    with torch.no_grad():
+        for name, values in arrays.items():
+            getattr(grid, name).copy_(torch.from_numpy(values))
+    return grid
+
+
+@pytest.mark.parametrize("name", ["fog", "blob"])
+@pytest.mark.parametrize("i", range(3))
+def test_render_and_its_gradients(golden, name, i):
+    g = golden(f"render_{name}")
+    grid = grid_of(g["density"].shape[-1], {p: g[p] for p in PARAMETERS})
+    out = render(grid, Camera(g["c2w"][i], g["intrinsics"][i], 8, 8, 0.0, 0.0))
+    emptiness = 1e4 * emptiness_loss(out.weights)
+    ((out.latent * torch.from_numpy(g[f"cotangent_{i}"])).sum() + emptiness).backward()
+    assert relative(out.latent, g[f"latent_{i}"]) < 1e-4
+    assert relative(out.depth, g[f"depth_{i}"]) < 1e-4
+    assert relative(out.opacity, g[f"weight_sum_{i}"]) < 1e-4
+    assert relative(emptiness, g[f"emptiness_{i}"]) < 1e-4
+    for parameter in PARAMETERS:
+        assert relative(getattr(grid, parameter).grad, g[f"grad_{parameter}_{i}"]) < 1e-4, parameter
+
+
+@pytest.mark.parametrize("name", ["none", "static", "dynamic", "no_var_red"])
+def test_loop(golden, name):
+    g = golden(f"loop_{name}")
+    grid = grid_of(10, {p: g[f"{p}0"] for p in PARAMETERS[:3]})
+    end = float(g["clip_end"])
+    clip = {"static": ClipSchedule(end, end), "dynamic": ClipSchedule(end / 4, end)}
+    settings = Settings(
+        n_steps=12, clip=clip.get(name, ClipSchedule(None, None)), var_red=name != "no_var_red"
+    )
+    optimizer = make_optimizer(grid, settings)
+    mu, variance = torch.from_numpy(g["mu"]), float(g["data_variance"])
+
+    def denoise(noised, sigma):
+        s2 = sigma.view(-1, 1, 1, 1) ** 2
+        return (mu * s2 + noised * variance) / (variance + s2)
+
+    for i in range(12):
+        step = optimization_step(
+            grid,
+            optimizer,
+            denoise,
+            Camera(g["c2w"][i], g["intrinsics"][i], 8, 8, 0.0, 0.0),
+            torch.tensor(g["sigma"][i], dtype=torch.float32),
+            torch.from_numpy(g["noise"][i : i + 1]),
+            i,
+            settings,
+        )
+        latent = step.rendering.latent
+        emptiness = step.emptiness * settings.emptiness_weight_at(i)
+        ours = np.array([latent.mean(), latent.std(), emptiness])
+        np.testing.assert_allclose(ours, g["latent_mean_std_emptiness"][i], rtol=1e-3)
+    for parameter in PARAMETERS:
+        assert relative(getattr(grid, parameter), g[parameter]) < 1e-3, parameter
+
+
+def test_training_cameras_repeat_the_published_stream(golden):
+    cameras = sample_sjc_cameras(2000, 64, np.random.RandomState(5))
+    np.testing.assert_allclose([c.c2w[:3, 3] for c in cameras], golden("cameras")["eye"], atol=1e-9)
+
+
+def test_view_prefixes_of_the_training_cameras(golden):
+    from prompts.views import SJC_VIEWS
+
+    cameras = sample_sjc_cameras(2000, 64, np.random.RandomState(5))
+    prefixes = [SJC_VIEWS.prefixes[SJC_VIEWS.view(c.azimuth_deg, c.elevation_deg)] for c in cameras]
+    assert prefixes == golden("cameras")["prefix"].tolist()
+
+
+def test_spiral(golden):
+    ours = [c.c2w for c in sjc_spiral(100, 64)]
+    np.testing.assert_allclose(ours, golden("cameras")["spiral"], atol=1e-12)

@@ -1,0 +1,118 @@
+"""Score, clipping, losses: hand numbers, closed forms, invariants."""
+
+import math
+
+import pytest
+import torch
+
+from sjc_debiased.clipping import ClipSchedule, clip
+from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
+from sjc_debiased.losses import center_depth_loss, emptiness_loss
+from sjc_debiased.optimize import Settings
+from sjc_debiased.score import paas_direction
+
+
+def gaussian_denoiser(mu, s):
+    return lambda z, sigma: (
+        (mu * sigma.view(-1, 1, 1, 1) ** 2 + z * s**2) / (s**2 + sigma.view(-1, 1, 1, 1) ** 2)
+    )
+
+
+def test_paas_of_a_gaussian_has_its_closed_form():
+    mu, s, sigma = 0.7, 0.5, torch.tensor(1.3)
+    latent = torch.full((1, 4, 3, 3), -0.4)
+    noise = torch.randn(20_000, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = sigma * (mu + 0.4) / (s**2 + sigma**2)
+    direction = paas_direction(gaussian_denoiser(mu, s), latent, sigma, noise)
+    torch.testing.assert_close(direction, torch.full_like(latent, expected), atol=0.01, rtol=0)
+
+
+def test_without_variance_reduction_the_mean_noise_is_subtracted():
+    latent, noise = torch.randn(1, 4, 3, 3), torch.randn(3, 4, 3, 3)
+    denoise = gaussian_denoiser(0.1, 0.8)
+    eq16 = paas_direction(denoise, latent, torch.tensor(0.9), noise)
+    eq15 = paas_direction(denoise, latent, torch.tensor(0.9), noise, var_red=False)
+    torch.testing.assert_close(eq16 - eq15, noise.mean(0, keepdim=True))
+
+
+def test_eps_form():
+    """With D(z) = z - sigma eps the direction is n - eps."""
+    latent, noise, eps = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    direction = paas_direction(lambda z, s: z - s.view(-1, 1, 1, 1) * eps, latent, torch.tensor(2.0), noise)
+    torch.testing.assert_close(direction, noise - eps, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("step", "value"), [(0, 2.0), (2500, 3.5), (5000, 5.0), (7500, 6.5), (9999, 7.9994)])
+def test_the_papers_schedule(step, value):
+    assert ClipSchedule(2.0, 8.0).value(step, 10_000) == pytest.approx(value)
+
+
+def test_no_clipping_and_static_clipping():
+    assert ClipSchedule(None, None).value(3, 10) is None
+    assert ClipSchedule(4.0, 4.0).value(3, 10) == 4.0
+    direction = torch.tensor([-9.0, 0.5, 3.0])
+    assert clip(direction, None) is direction
+    assert clip(direction, 2.0).tolist() == [-2.0, 0.5, 2.0]
+    torch.testing.assert_close(clip(clip(direction, 2.0), 2.0), clip(direction, 2.0))
+
+
+def test_sigma_table_of_stable_diffusion():
+    betas = torch.linspace(0.00085**0.5, 0.0120**0.5, 1000, dtype=torch.float64) ** 2
+    sigmas = sigma_table((1 - betas).cumprod(0))
+    known = {0: 0.0291672, 10: 0.0982911, 100: 0.343931, 500: 1.618279, 969: 12.228761, 999: 14.614641}
+    for timestep, sigma in known.items():
+        assert sigmas[timestep].item() == pytest.approx(sigma, rel=1e-5)
+    assert sigmas[10:970].mean().item() == pytest.approx(2.7272, abs=1e-3)
+
+
+def test_sigma_is_snapped_to_the_nearest():
+    sigmas = torch.tensor([0.1, 0.5, 2.0])
+    asked = torch.tensor([0.0, 0.29, 0.31, 1.2, 1.3, 99.0])
+    assert nearest_timestep(sigmas, asked).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_guidance_is_sjcs_form():
+    u, c = torch.tensor(1.0), torch.tensor(3.0)
+    assert guided(u, c, 100.0) == 201.0
+    assert guided(u, c, 1.0) == c
+    assert guided(u, c, 100.0) == c + 99.0 * (c - u), "D-SDS Eq. 3 with s = scale - 1"
+
+
+def test_emptiness_by_hand():
+    weights = torch.tensor([[0.0, 0.1], [0.9, 0.0]])
+    assert emptiness_loss(weights).item() == pytest.approx((math.log(2) + math.log(10)) / 4)
+
+
+def test_emptiness_prefers_one_opaque_sample():
+    spread, peaked = torch.full((10, 1), 0.1), torch.zeros(10, 1)
+    peaked[3] = 1.0
+    assert emptiness_loss(peaked) < emptiness_loss(spread)
+
+
+def test_emptiness_weight_jumps_at_half_of_the_steps():
+    settings = Settings(n_steps=10_000)
+    assert settings.emptiness_weight_at(4999) == 1e4
+    assert settings.emptiness_weight_at(5000) == 2e5
+
+
+def test_depth_losses_have_the_same_gradient_where_the_centre_is_nearer():
+    gradients = []
+    for form in ("published", "corrected"):
+        depth = torch.full((64, 64), 5.0)
+        depth[7:57, 7:57] = 1.0
+        depth.requires_grad_()
+        loss = center_depth_loss(depth, form)
+        loss.backward()
+        gradients.append(depth.grad)
+        assert math.isnan(loss.item()) == (form == "published")
+    torch.testing.assert_close(*gradients)
+    assert loss.item() == pytest.approx(-math.log(4.0))
+    assert gradients[0][32, 32] > 0, "descent brings the centre nearer"
+
+
+def test_corrected_depth_loss_is_zero_where_the_centre_is_farther():
+    depth = torch.ones(8, 8, requires_grad=True)
+    loss = center_depth_loss(depth, "corrected")
+    loss.backward()
+    assert loss.item() == 0
+    assert (depth.grad == 0).all()

@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+
+from voxnerf.cameras import orbit_camera
+from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.rays import camera_rays, intersect_box
+from voxnerf.render import BACKGROUND_DIST, WEIGHT_THRESHOLD, render, render_antialiased
+from voxnerf.volrend import compositing_weights
+
+
+def test_weights_by_hand():
+    density = torch.tensor([[0.0], [math.log(2)], [math.log(2)]])
+    weights, remaining = compositing_weights(density, 1.0)
+    torch.testing.assert_close(weights[:, 0], torch.tensor([0.0, 0.5, 0.25]))
+    assert remaining.item() == pytest.approx(0.25)
+
+
+def test_weight_invariants():
+    density = torch.rand(40, 30) ** 4 * 100
+    weights, remaining = compositing_weights(density, 0.05)
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(0) + remaining, torch.ones(30))
+
+
+def test_weights_pass_gradcheck():
+    density = torch.rand(5, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d: compositing_weights(d, 0.3), density)
+
+
+def some_grid(seed=0, **config):
+    grid = VoxelGrid(GridConfig(resolution=8, **config), torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        grid.density.copy_(3 * torch.randn(grid.density.shape, generator=torch.Generator().manual_seed(1)))
+        grid.log_density_scale.fill_(0.2)
+    return grid
+
+
+def naive_render(grid, camera):
+    """SJC's ray marching as loops over rays and samples."""
+    origin, directions = camera_rays(camera)
+    enter, leave = intersect_box(origin, directions, grid.aabb)
+    step = grid.config.step_size
+    n_samples = int((leave - enter).max() / step) + 1
+    latents, depths, all_weights = [], [], []
+    for ray in range(len(directions)):
+        transmittance, latent, depth, row = 1.0, torch.zeros(4), 0.0, []
+        for i in range(n_samples):
+            weight = 0.0
+            if i * step < leave[ray] - enter[ray]:
+                dist = enter[ray] + i * step
+                point = (origin + dist * directions[ray])[None]
+                alpha = 1 - math.exp(-grid.density_at(point).item() * step)
+                weight = alpha * transmittance
+                transmittance *= 1 - alpha
+                depth += weight * dist.item()
+                if weight > WEIGHT_THRESHOLD:
+                    latent = latent + weight * grid.color_at(point)[0]
+            row.append(weight)
+        latents.append(latent + transmittance * grid.background_at(directions[ray : ray + 1])[0])
+        depths.append(depth + transmittance * BACKGROUND_DIST)
+        all_weights.append(row)
+    size = camera.height, camera.width
+    return (
+        torch.stack(latents).T.reshape(1, 4, *size),
+        torch.tensor(depths).view(size),
+        torch.tensor(all_weights).T,
+    )
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 131.0])
+def test_render_equals_loops(azimuth):
+    grid, camera = some_grid(), orbit_camera(azimuth, 25.0, 5, 5)
+    with torch.no_grad():
+        out = render(grid, camera)
+        latent, depth, weights = naive_render(grid, camera)
+    torch.testing.assert_close(out.latent, latent, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(out.depth, depth, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(out.weights, weights, atol=1e-5, rtol=1e-4)
+
+
+def test_initial_fog():
+    grid = VoxelGrid(GridConfig(resolution=100))
+    assert grid.density_at(torch.zeros(1, 3)).item() == pytest.approx(0.31326, abs=1e-5)
+    assert grid.config.step_size == pytest.approx(0.01)
+
+
+def test_camera_inside_the_box_renders():
+    out = render(some_grid(), orbit_camera(10, 5, 4, 4, radius=0.5))
+    assert torch.isfinite(out.latent).all()
+
+
+def test_a_view_that_misses_the_box_shows_the_background_alone():
+    grid, camera = some_grid(half_size=0.05), orbit_camera(0, 0, 4, 4, fov_deg=70)
+    out = render(grid, camera)
+    _, directions = camera_rays(camera)
+    expected = grid.background_at(directions[:1])[0]
+    torch.testing.assert_close(out.latent[0, :, 0, 0], expected)
+    assert out.opacity[0, 0] == 0
+
+
+def test_antialiased_is_the_mean_of_subpixels_and_chunks_do_not_matter():
+    grid, camera = some_grid(), orbit_camera(40, 15, 6, 6)
+    whole = render_antialiased(grid, camera)
+    chunked = render_antialiased(grid, camera, rays_per_chunk=50)
+    assert whole.latent.shape == (1, 4, 6, 6)
+    torch.testing.assert_close(whole.latent, chunked.latent)
+    fine = render(grid, camera.resized(4)).latent
+    centre = fine[..., 8:16, 8:16].mean((-1, -2))
+    torch.testing.assert_close(whole.latent[..., 2:4, 2:4].mean((-1, -2)), centre, atol=0.15, rtol=0.1)
+
+
+def angles(azimuths, elevation=0.0):
+    return torch.stack([camera_rays(orbit_camera(a, elevation, 1, 1))[1][0] for a in azimuths])
+
+
+def test_published_background_tears_at_its_seam_and_the_seamless_one_does_not():
+    near = torch.tensor([[-1.0, 1e-4, 0.0], [-1.0, -1e-4, 0.0]])
+    published, seamless = some_grid(), some_grid(background_mapping="seamless")
+    jump = (published.background_at(near).diff(dim=0)).abs().max()
+    smooth = torch.tensor([[-1.0, 0.0, 1e-4], [-1.0, 0.0, -1e-4]])
+    assert jump > 0.1
+    assert seamless.background_at(smooth).diff(dim=0).abs().max() < 1e-2
+
+
+def test_seamless_background_has_its_pole_on_y():
+    grid = some_grid(background_mapping="seamless")
+    up = torch.tensor([[1e-6, 1.0, 0.0], [-1e-6, 1.0, 0.0], [0.0, 1.0, 1e-6]])
+    values = grid.background_at(up)
+    texels = grid.background[0, :, :, 0]
+    assert ((values >= texels.min(1).values - 1e-5) & (values <= texels.max(1).values + 1e-5)).all()
+    level = grid.background_at(angles(range(0, 360, 15)))
+    assert level.std(dim=0).max() > 0.05, "it varies along the horizon"
