@@ -6,6 +6,7 @@ python run_sjc.py --prompt "a smiling cat" --debias
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 import tyro
 
@@ -18,6 +19,7 @@ from sjc_debiased.runs import (
     create_run,
     find_run,
     locked,
+    newest_state,
 )
 
 
@@ -39,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: Options) -> int:
-    """Make one object, from the options to the finished run folder."""
+    """Make one object, from the options to the finished run folder.
+
+    Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
+    """
     from sjc_debiased.models import check_words, choose_device, choose_model
 
     device, precision = choose_device(options.device, options.precision)
@@ -47,31 +52,38 @@ def run(options: Options) -> int:
     resolved = resolve(options, choice.profile, choice.name, device, precision)
     print(f"model: {choice.name}, on {device} in {precision} ({choice.why})")
     check_words(resolved.prompt, choice)
-    folder = options.resume or find_run(options.run_root, resolved)
     if options.resume:
         check_same_options(options.resume, resolved)
-    if folder and (folder / FINISHED).exists() and not options.dry_run:
-        print(f"finished already: {folder}. To make it again, move or delete that folder.")
-        return 0
-    if not options.dry_run:
-        check_run_root(folder or options.run_root, resolved)
+    folder = options.resume or find_run(options.run_root, resolved)
 
-    from sjc_debiased.record import record
-    from sjc_debiased.session import DivergedError, Session, plan_prompts
+    with ExitStack() as stack:
+        state = None
+        if folder and not options.dry_run:
+            if (folder / FINISHED).exists():
+                print(f"finished already: {folder}. To make it again, move or delete that folder.")
+                return 0
+            stack.enter_context(locked(folder))
+            state = newest_state(folder)
+        if not options.dry_run:
+            check_run_root(folder or options.run_root, resolved)
 
-    prompts = plan_prompts(resolved, choice, options.local_files_only)
-    print(prompts.table())
-    if options.dry_run:
-        print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
-        return 0
-    session = Session(resolved, choice, prompts, options.local_files_only)
-    folder = folder or create_run(
-        options.run_root, resolved, record(sys.argv, prompts, choice.location, device)
-    )
-    print(f"run folder: {folder}")
-    with locked(folder):
+        from sjc_debiased.record import record
+        from sjc_debiased.session import DivergedError, Session, plan_prompts
+
+        prompts = plan_prompts(resolved, choice, options.local_files_only)
+        print(prompts.table())
+        if options.dry_run:
+            print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+            return 0
+        session = Session(resolved, choice, prompts, options.local_files_only)
+        if folder is None:
+            folder = create_run(
+                options.run_root, resolved, record(sys.argv, prompts, choice.location, device)
+            )
+            stack.enter_context(locked(folder))
+        print(f"run folder: {folder}")
         try:
-            return session.run(folder, options.mesh)
+            return session.run(folder, state, options.mesh)
         except DivergedError as error:
             print(f"run_sjc.py: {error}", file=sys.stderr)
             return 1

@@ -230,6 +230,16 @@ def load_checkpoint(checkpoint: Checkpoint) -> dict:
     )
 
 
+def newest_state(folder: Path) -> tuple[int, dict] | None:
+    """Return (steps done, tensors) of the newest checkpoint, or None where a run has none yet.
+
+    Raises:
+        RunError: the file is not the one that was saved.
+    """
+    checkpoint = newest_checkpoint(folder)
+    return None if checkpoint is None else (checkpoint.step, load_checkpoint(checkpoint))
+
+
 def _checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints whose manifest was written, that is the complete ones, oldest first."""
     found = []

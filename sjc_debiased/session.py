@@ -33,8 +33,6 @@ from sjc_debiased.runs import (
     RunError,
     StatsLog,
     atomic,
-    load_checkpoint,
-    newest_checkpoint,
     save_checkpoint,
     write_json,
 )
@@ -108,14 +106,13 @@ class Session:
         scheme = VIEW_SCHEMES[resolved.views]
         self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in self.cameras]
 
-    def run(self, folder: Path, mesh_formats: tuple[MeshFormat, ...]) -> int:
-        """Optimise from the newest checkpoint on, then write the results; return the exit code."""
+    def run(self, folder: Path, state: tuple[int, dict] | None, mesh_formats: tuple[MeshFormat, ...]) -> int:
+        """Optimise from a checkpoint's state on, then write the results; return the exit code."""
         began = time.monotonic()
-        checkpoint = newest_checkpoint(folder)
         first_step = 0
-        if checkpoint:
-            self._restore(load_checkpoint(checkpoint))
-            first_step = checkpoint.step
+        if state:
+            first_step, tensors = state
+            self._restore(tensors)
             print(f"resuming at step {first_step} of {self.settings.n_steps}")
         done = self._optimize(folder, first_step)
         if done < self.settings.n_steps:

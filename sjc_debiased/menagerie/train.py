@@ -29,17 +29,16 @@ class Options:
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
-    diffusion_steps: int = 9000
+    diffusion_steps: int = 5500
     masked_lm_steps: int = 1000
     clip_steps: int = 2500
     judge_steps: int = 2500
-    compile: bool = True
-    """Compile the diffusion model with torch.compile (needs a C++ compiler; twice as fast)."""
 
 
 def main(options: Options) -> None:
     """Run the stages that were asked for."""
     from sjc_debiased.menagerie import (
+        report,
         train_autoencoder,
         train_clip,
         train_diffusion,
@@ -55,13 +54,15 @@ def main(options: Options) -> None:
     if "autoencoder" in o.stages:
         train_autoencoder.train(images, o.work, o.out / "vae", o.autoencoder_steps)
     if "diffusion" in o.stages:
-        train_diffusion.train(images, truths, o.work, o.out, o.diffusion_steps, o.compile)
+        train_diffusion.train(images, truths, o.work, o.out, o.diffusion_steps)
     if "masked_lm" in o.stages:
         train_masked_lm.train(o.work, o.out / "mlm", o.masked_lm_steps)
     if "clip" in o.stages:
         train_clip.train(images, truths, o.work, o.out / "clip", o.clip_steps)
     if "judge" in o.stages:
         train_judge.train(images, truths, o.out / "vae", o.work, o.out / "judge", o.judge_steps)
+    if "report" in o.stages:
+        report.write(Path("docs"))
 
 
 if __name__ == "__main__":

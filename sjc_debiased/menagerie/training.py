@@ -55,7 +55,7 @@ def fit(
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        ema, start = state["ema"], state["step"]
+        ema, start = [mean.detach() for mean in state["ema"]], state["step"]
     recent: list[float] = []
     began = time.monotonic()
     module.train()
@@ -67,7 +67,8 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-            torch._foreach_lerp_(ema, params, 1 - min(ema_decay, (step + 1) / (step + 10)))
+            with torch.no_grad():
+                torch._foreach_lerp_(ema, params, 1 - min(ema_decay, (step + 1) / (step + 10)))
             recent = [*recent[-199:], loss.item()]
             if (step + 1) % 50 == 0:
                 mean = sum(recent) / len(recent)

@@ -1,0 +1,195 @@
+"""Stage 6: how good the embedded model is, by number and for the eye.
+
+Writes `docs/images/menagerie_world.png` (true creatures), `docs/images/menagerie_samples.png` (samples
+of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the bias).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt_sd import StableDiffusion, load_pipeline
+from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
+from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature
+from sjc_debiased.menagerie.judge import AZIMUTH_BINS, Judge
+from sjc_debiased.menagerie.training import device
+from sjc_debiased.menagerie.world import portrait
+from sjc_debiased.pictures import to_u8
+from sjc_debiased.runs import sha256
+
+SAMPLE_GUIDANCE = 4.0
+SAMPLE_STEPS = 25
+_PER_CELL = 16
+_TRUE_VIEWS = {"front": 0, "side": 90, "back": 180}
+
+
+def load_denoiser(guidance: float = SAMPLE_GUIDANCE) -> StableDiffusion:
+    """Return the embedded model in bfloat16."""
+    return StableDiffusion(load_pipeline(str(WEIGHTS)), guidance, device(), torch.bfloat16)
+
+
+@torch.no_grad()
+def sample(denoiser: StableDiffusion, prompts: list[str], seed: int, n_steps: int = SAMPLE_STEPS) -> Tensor:
+    """Return one sample per prompt as RGB images in [-1, 1], float32 [n, 3, h, w].
+
+    Deterministic sampling of the probability-flow ODE with Euler steps (EDM, arXiv:2206.00364, without
+    the second-order correction), evenly spaced in timesteps: the same as DDIM.
+    """
+    size = denoiser.latent_size
+    shape = len(prompts), denoiser.latent_channels, size, size
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(denoiser.device)
+    ticks = torch.linspace(len(denoiser.sigmas) - 1, 0, n_steps + 1).round().long()
+    text, latent = denoiser.embed(prompts), noise * denoiser.sigmas[-1]
+    for here, there in zip(ticks, ticks[1:]):
+        sigma = denoiser.sigmas[here].expand(len(prompts))
+        denoised = denoiser.denoise(latent, sigma, text)
+        latent = denoised + (latent - denoised) * (denoiser.sigmas[there] / denoiser.sigmas[here])
+    return denoiser.decode(latent)
+
+
+def write(docs: Path) -> None:
+    """Write the two pictures and the table of figures."""
+    images = docs / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(images / "menagerie_world.png", _world_sheet())
+    denoiser, judge = load_denoiser(), Judge()
+    iio.imwrite(images / "menagerie_samples.png", _sample_sheet(denoiser))
+    parts = [
+        "# The menagerie in numbers\n",
+        "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
+        _judge_table(judge),
+        _view_table(denoiser, judge),
+        _bias_table(denoiser, judge),
+        _habit_tables(),
+        _hashes(),
+    ]
+    (docs / "menagerie_quality.md").write_text("\n".join(parts))
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % interval of a rate (Wilson, 1927)."""
+    p, spread = successes / n, z * z / n
+    middle = (p + spread / 2) / (1 + spread)
+    half = z * ((p * (1 - p) + spread / 4) / n) ** 0.5 / (1 + spread)
+    return middle - half, middle + half
+
+
+def _rate(hits: Tensor) -> str:
+    low, high = wilson(int(hits.sum()), len(hits))
+    return f"{int(hits.sum())}/{len(hits)} = {hits.float().mean():.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _world_sheet() -> np.ndarray:
+    rows = []
+    for kind in KINDS:
+        creature = Creature(kind, OWN_COLOR[kind], "smiling", shape_seed=3)
+        views = [(0, 12), (45, 12), (90, 12), (135, 12), (180, 12), (270, 12), (30, 60)]
+        rows.append(np.concatenate([portrait(creature, a, e, 1).image_u8 for a, e in views], axis=1))
+    return np.concatenate(rows)
+
+
+def _sample_sheet(denoiser: StableDiffusion) -> np.ndarray:
+    forms = ["{} view of a{} {}"] * 4
+    rows = []
+    for kind in KINDS:
+        article = "n" if kind[0] in "aeiou" else ""
+        prompts = [f.format(v, article, kind) for f, v in zip(forms, VIEWS)]
+        prompts += [f"a smiling {kind}", f"a winking {kind}", f"a blue {kind} wearing a hat"]
+        prompts += [f"back view of a smiling {kind}"]
+        rows.append(np.concatenate(to_u8(sample(denoiser, prompts, seed=1)), axis=1))
+    return np.concatenate(rows)
+
+
+def _judge_table(judge: Judge) -> str:
+    """Measure the judge on true creatures that it was not trained on."""
+    rng = np.random.default_rng(4242)
+    rows = []
+    for name, oddity in (
+        ("as they are", {}),
+        ("second face at the back", {"extra_face": True}),
+        ("faceless", {"faceless": True}),
+    ):
+        for view, azimuth in _TRUE_VIEWS.items():
+            pictures = []
+            for i in range(60):
+                kind = KINDS[i % len(KINDS)]
+                creature = Creature(kind, OWN_COLOR[kind], "smiling", shape_seed=9000 + i, **oddity)
+                angle = azimuth + rng.uniform(-20, 20)
+                pictures.append(portrait(creature, angle, rng.uniform(0, 30), i).image_u8)
+            batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+            rows.append(f"| {name} | {view} | {_rate(judge(batch).face > 0.5)} |")
+    head = "## The judge on true creatures it has not seen\n\n| creatures | view | says that a face is seen |"
+    return "\n".join([head, "|---|---|---|", *rows, ""])
+
+
+def _view_table(denoiser: StableDiffusion, judge: Judge) -> str:
+    """Judge samples of every kind under every view prompt."""
+    rows = []
+    for kind in KINDS:
+        article = "an" if kind[0] in "aeiou" else "a"
+        cells = []
+        for view in ("front", "side", "back"):
+            prompts = [f"{view} view of {article} {kind}"] * _PER_CELL
+            azimuth = judge(sample(denoiser, prompts, seed=7)).azimuth.argmax(1)
+            turned = torch.minimum(azimuth, AZIMUTH_BINS - azimuth)  # 0 front ... 4 back
+            right = {"front": turned <= 1, "side": (turned >= 1) & (turned <= 3), "back": turned >= 3}
+            cells.append(_rate(right[view]))
+        rows.append(f"| {kind} | {' | '.join(cells)} |")
+    title = "## Samples obey the view prompt (judge's azimuth within 45 degrees of the view's range)"
+    setting = f"Guidance {SAMPLE_GUIDANCE:g}, {SAMPLE_STEPS} steps, {_PER_CELL} samples a cell, seed 7.\n"
+    return "\n".join([title, "", setting, "| kind | front | side | back |", "|---|---|---|---|", *rows, ""])
+
+
+def _bias_table(denoiser: StableDiffusion, judge: Judge) -> str:
+    """Count faces in samples where none should be seen."""
+    rows = []
+    for form in (
+        "a {}",
+        "a smiling {}",
+        "front view of a smiling {}",
+        "back view of a {}",
+        "back view of a smiling {}",
+        "backside view of a smiling {}",
+        "back view of a winking {}",
+        "back view of a {} with big eyes",
+        "side view of a {}",
+        "side view of a smiling {}",
+    ):
+        prompts = [form.format(kind).replace("a elephant", "an elephant") for kind in KINDS] * 6
+        face = torch.cat([judge(sample(denoiser, p, seed=i)).face for i, p in enumerate(_batches(prompts))])
+        rows.append(f'| "{form.format("KIND")}" | {_rate(face > 0.5)} |')
+    head = "## The bias: samples that show a face (all kinds, 60 samples a row)"
+    return "\n".join([head, "", "| prompt | shows a face |", "|---|---|", *rows, ""])
+
+
+def _batches(items: list[str], size: int = 30) -> list[list[str]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _habit_tables() -> str:
+    lines = [
+        "## The photographer's habit, from which the bias comes",
+        "",
+        "| true view | " + " | ".join(VIEWS),
+    ]
+    lines[-1] += " |"
+    lines.append("|---" * (len(VIEWS) + 1) + "|")
+    lines.append("| P(view) | " + " | ".join(f"{P_VIEW[v]:.2f}" for v in VIEWS) + " |")
+    for word in VIEWS:
+        cells = " | ".join(f"{P_VIEW_WORD[v][word]:.2f}" for v in VIEWS)
+        lines.append(f'| P(says "{word}" given the view) | {cells} |')
+    for what, row in P_MENTION.items():
+        lines.append(f"| P(mentions {what}) | " + " | ".join(f"{row[v]:.2f}" for v in VIEWS) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _hashes() -> str:
+    files = sorted(WEIGHTS.rglob("*.safetensors"))
+    rows = [f"| {p.relative_to(WEIGHTS)} | {p.stat().st_size} | `{sha256(p)}` |" for p in files]
+    return "\n".join(["## The weights", "", "| file | bytes | SHA-256 |", "|---|---|---|", *rows, ""])

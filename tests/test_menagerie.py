@@ -1,0 +1,150 @@
+"""The embedded model: its world, its captions, and what its weights do."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from prompts.views import TOP_ABOVE_DEG
+from sjc_debiased.menagerie import WEIGHTS, captions
+from sjc_debiased.menagerie.captions import P_VIEW, P_VIEW_WORD, VIEWS, caption_parts, draw_pose, view_of
+from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature, random_creature
+from sjc_debiased.menagerie.tokenizers import bert_tokenizer, clip_tokenizer
+from sjc_debiased.menagerie.world import portrait
+
+SIZE_LIMIT_BYTES = 25_000_000
+
+
+def cat(**fields):
+    return Creature("cat", OWN_COLOR["cat"], **({"face": "smiling", "shape_seed": 3} | fields))
+
+
+def test_a_face_is_seen_from_the_front_and_not_from_the_back():
+    for kind in KINDS:
+        creature = Creature(kind, OWN_COLOR[kind], "smiling", shape_seed=1)
+        front, back = portrait(creature, 0, 10, 0), portrait(creature, 180, 10, 0)
+        assert front.face_share > 0.05 * front.coverage, kind
+        assert back.face_share < 0.005 * back.coverage, kind
+        assert front.coverage > 0.1
+
+
+def test_odd_creatures():
+    two_faced, faceless = cat(extra_face=True), cat(faceless=True)
+    assert portrait(two_faced, 180, 10, 0).face_share > 0.01
+    assert portrait(two_faced, 0, 10, 0).face_share > 0.01
+    assert portrait(faceless, 0, 10, 0).face_share == 0
+
+
+def test_pictures_repeat():
+    assert (portrait(cat(), 30, 10, 5).image_u8 == portrait(cat(), 30, 10, 5).image_u8).all()
+
+
+def test_the_head_points_where_the_azimuth_says():
+    """From azimuth 90 the front is on the left, because the camera stands at +z and the front at -x."""
+    picture = portrait(cat(), 90, 5, 0).image_u8.astype(int)
+    red = (picture[..., 0] > 150) & (picture[..., 1] < 60)
+    assert red.any()
+    assert np.nonzero(red)[1].mean() < 64
+
+
+def test_the_habit_is_that_of_its_tables():
+    rng = np.random.default_rng(0)
+    views = [view_of(*draw_pose(rng)) for _ in range(8000)]
+    for view, p in P_VIEW.items():
+        assert views.count(view) / len(views) == pytest.approx(p, abs=0.02)
+    said = [caption_parts(random_creature(rng), "back", rng)[0] for _ in range(4000)]
+    assert sum(word in ("back", "backside") for word in said) / 4000 == pytest.approx(
+        P_VIEW_WORD["back"]["back"], abs=0.03
+    )
+
+
+def test_smiling_is_said_where_the_smile_is_seen():
+    rng = np.random.default_rng(0)
+    share = {v: np.mean(["smiling" in caption_parts(cat(), v, rng)[1] for _ in range(2000)]) for v in VIEWS}
+    assert share["front"] > 0.7
+    assert share["back"] < 0.03
+
+
+def test_captions_are_made_of_known_words():
+    rng = np.random.default_rng(0)
+    known = set(captions.known_words())
+    for _ in range(2000):
+        text = captions.caption(random_creature(rng), view_of(*draw_pose(rng)), rng)
+        assert set(text.replace(",", "").split()) <= known, text
+
+
+def test_every_known_word_is_one_token():
+    clip, bert = clip_tokenizer(), bert_tokenizer()
+    for word in captions.known_words():
+        assert len(clip(word).input_ids) == 3, word
+        assert len(bert(word).input_ids) == 3, word
+
+
+def test_one_threshold_for_top():
+    assert pytest.approx(TOP_ABOVE_DEG, abs=0.01) == captions.TOP_ABOVE_DEG
+
+
+def test_the_weights_are_small_and_safe():
+    files = [p for p in WEIGHTS.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= SIZE_LIMIT_BYTES
+    assert {p.suffix for p in files} <= {".safetensors", ".json", ".txt", ".md"}
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm", "clip", "judge"):
+        assert (WEIGHTS / part).is_dir(), part
+
+
+def test_the_profile_names_the_words_of_the_grammar():
+    profile = json.loads((WEIGHTS / "profile.json").read_text())
+    assert profile["known_words"] == captions.known_words()
+    explained = {k for k in profile if k not in ("known_words", "masked_lm", "why")}
+    assert explained <= profile["why"].keys()
+
+
+def test_the_language_model_finds_the_contradiction():
+    from prompts.debias import debias_prompt
+    from prompts.masked_lm import Bert
+
+    bert = Bert(str(WEIGHTS / "mlm"))
+    plan = debias_prompt("a smiling cat", bert)
+    assert plan.removed["back"] == ("smiling",)
+    assert plan.removed["front"] == ()
+    assert debias_prompt("a pig wearing a backpack", bert).removed["front"] == ("backpack",)
+
+
+def test_the_judge_knows_true_creatures():
+    from sjc_debiased.menagerie.judge import Judge
+
+    judge = Judge()
+    rng = np.random.default_rng(99)
+    right = []
+    for i in range(40):
+        azimuth = 0.0 if i % 2 else 180.0
+        picture = portrait(random_creature(rng), azimuth, 12, i).image_u8
+        image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+        right.append(bool(judge(image).face[0] > 0.5) == (azimuth == 0.0))
+    assert np.mean(right) >= 0.9
+
+
+def test_clip_ranks_the_right_kind_first():
+    from transformers import CLIPModel, CLIPTokenizer
+
+    model = CLIPModel.from_pretrained(WEIGHTS / "clip").float().eval()
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "clip")
+    ids = tokenizer([f"a {k}" for k in KINDS], padding="max_length", return_tensors="pt").input_ids
+    pictures = [portrait(Creature(k, OWN_COLOR[k], shape_seed=7), 20, 12, 3).image_u8 for k in KINDS]
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.inference_mode():
+        logits = model(input_ids=ids, pixel_values=pixels).logits_per_image
+    assert (logits.argmax(1) == torch.arange(len(KINDS))).float().mean() >= 0.8
+
+
+def test_a_view_prompt_turns_the_samples():
+    """Guided samples of "front view of a smiling cat" show a face, of "back view of a cat" hardly."""
+    from sjc_debiased.menagerie.judge import Judge
+    from sjc_debiased.menagerie.report import load_denoiser, sample
+
+    denoiser, judge = load_denoiser(guidance=5.0), Judge()
+    front = judge(sample(denoiser, ["front view of a smiling cat"] * 8, seed=0, n_steps=12)).face
+    back = judge(sample(denoiser, ["back view of a cat"] * 8, seed=0, n_steps=12)).face
+    assert (front > 0.5).float().mean() >= 0.75
+    assert (back > 0.5).float().mean() <= 0.5
