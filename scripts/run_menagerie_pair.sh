@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Make the README's picture: the same prompt and seed with SJC and with D-SDS, on the embedded model.
-#   scripts/run_menagerie_pair.sh ["a smiling cat"] [SEED]
+# Make the README's picture: the same prompt and seeds with SJC and with D-SDS, on the embedded model.
+#   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0 1 2"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-prompt=${1:-a smiling cat} seed=${2:-0}
-for preset in sjc dsds; do
-  python run_sjc.py --model menagerie --prompt "$prompt" --seed "$seed" --preset "$preset"
+out=$1 prompt=${2:-a smiling cat} seeds=${3:-0}
+root="runs/pair-${prompt// /-}-${seeds// /-}"
+for seed in $seeds; do
+  for preset in sjc dsds; do
+    python run_sjc.py --model menagerie --prompt "$prompt" --seed "$seed" --preset "$preset" --run_root "$root"
+  done
 done
+python scripts/stack_sheets.py "$out" "$root"/0*

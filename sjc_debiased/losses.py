@@ -1,4 +1,4 @@
-"""The two regularisers of SJC: emptiness, and depth of the centre against the border."""
+"""SJC's centre-depth loss. Its other regulariser, emptiness, is computed where the rays are marched."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from torch import Tensor
 
 DepthLoss = Literal["published", "corrected"]
 _CENTER_SHARE = 50 / 64  # 50 of 64 rows and columns are the centre
-
-
-def emptiness_loss(weights: Tensor, scale: float = 10.0) -> Tensor:
-    """Return mean log(1 + scale * w) over all samples and rays, those outside the box included.
-
-    It asks for few, opaque samples instead of many faint ones (SJC Sec. 4.3).
-
-    Args:
-        weights: [n_samples, n_rays].
-    """
-    return torch.log1p(scale * weights).mean()
 
 
 def center_depth_loss(depth: Tensor, form: DepthLoss = "published") -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sjc_debiased.clipping import ClipSchedule, clip
 from sjc_debiased.denoiser import TIMESTEPS, Denoiser
-from sjc_debiased.losses import DepthLoss, center_depth_loss, emptiness_loss
+from sjc_debiased.losses import DepthLoss, center_depth_loss
 from sjc_debiased.score import paas_direction
 from voxnerf.cameras import Camera
 from voxnerf.grid import VoxelGrid
@@ -27,8 +27,8 @@ class Settings:
         lr, background_lr: Adamax step sizes.
         n_noise: noise samples per step; var_red: SJC Eq. 16 (True) or 15.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
-        emptiness_weight, emptiness_scale: of `emptiness_loss`; the weight is multiplied by
-            `emptiness_multiplier` from step `emptiness_step` * n_steps on.
+        emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
+            multiplied by `emptiness_multiplier` from step `emptiness_step` * n_steps on.
         depth_weight, depth_loss: of `center_depth_loss`.
     """
 
@@ -58,7 +58,7 @@ class Step:
     Attributes:
         direction: before clipping, [1, channels, height, width], in units of predicted noise.
         clip_value: the bound on it, or None.
-        emptiness, depth_term: the unweighted losses, scalars.
+        depth_term: the unweighted centre-depth loss, scalar, or None.
     """
 
     step: int
@@ -67,7 +67,6 @@ class Step:
     rendering: Rendering
     direction: Tensor
     clip_value: float | None
-    emptiness: Tensor
     depth_term: Tensor | None
 
 
@@ -105,12 +104,11 @@ def optimization_step(
     Returns:
         The record of the step, whose rendering is that before the update.
     """
-    rendering = render(grid, camera)
+    rendering = render(grid, camera, settings.emptiness_scale)
     direction = paas_direction(denoise, rendering.latent, sigma, noise, settings.var_red)
     clip_value = settings.clip.value(step, settings.n_steps)
 
-    emptiness = emptiness_loss(rendering.weights, settings.emptiness_scale)
-    regularizer = settings.emptiness_weight_at(step) * emptiness
+    regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
     depth_term = None
     if settings.depth_weight > 0:
         depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
@@ -122,7 +120,7 @@ def optimization_step(
 
     seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, camera, sigma, seen, direction, clip_value, emptiness.detach(), depth_term)
+    return Step(step, camera, sigma, seen, direction, clip_value, depth_term)
 
 
 def optimize(

@@ -286,7 +286,7 @@ def _measure(step: Step) -> Tensor:
             latent.mean(),
             latent.std(),
             step.rendering.opacity.mean(),
-            step.emptiness,
+            step.rendering.emptiness,
         ]
     )
 

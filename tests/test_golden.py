@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.losses import emptiness_loss
 from sjc_debiased.optimize import Settings, make_optimizer, optimization_step
 from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -30,11 +29,12 @@ def grid_of(resolution, arrays):
 
 @pytest.mark.parametrize("name", ["fog", "blob"])
 @pytest.mark.parametrize("i", range(3))
-def test_render_and_its_gradients(golden, name, i):
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+def test_render_and_its_gradients(golden, name, i, kernel):
     g = golden(f"render_{name}")
     grid = grid_of(g["density"].shape[-1], {p: g[p] for p in PARAMETERS})
-    out = render(grid, Camera(g["c2w"][i], g["intrinsics"][i], 8, 8, 0.0, 0.0))
-    emptiness = 1e4 * emptiness_loss(out.weights)
+    out = render(grid, Camera(g["c2w"][i], g["intrinsics"][i], 8, 8, 0.0, 0.0), kernel=kernel)
+    emptiness = 1e4 * out.emptiness
     ((out.latent * torch.from_numpy(g[f"cotangent_{i}"])).sum() + emptiness).backward()
     assert relative(out.latent, g[f"latent_{i}"]) < 1e-4
     assert relative(out.depth, g[f"depth_{i}"]) < 1e-4
@@ -72,7 +72,7 @@ def test_loop(golden, name):
             settings,
         )
         latent = step.rendering.latent
-        emptiness = step.emptiness * settings.emptiness_weight_at(i)
+        emptiness = step.rendering.emptiness * settings.emptiness_weight_at(i)
         ours = np.array([latent.mean(), latent.std(), emptiness])
         np.testing.assert_allclose(ours, g["latent_mean_std_emptiness"][i], rtol=1e-3)
     for parameter in PARAMETERS:

@@ -7,7 +7,7 @@ import torch
 
 from sjc_debiased.clipping import ClipSchedule, clip
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
-from sjc_debiased.losses import center_depth_loss, emptiness_loss
+from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Settings
 from sjc_debiased.score import paas_direction
 
@@ -76,17 +76,6 @@ def test_guidance_is_sjcs_form():
     assert guided(u, c, 100.0) == 201.0
     assert guided(u, c, 1.0) == c
     assert guided(u, c, 100.0) == c + 99.0 * (c - u), "D-SDS Eq. 3 with s = scale - 1"
-
-
-def test_emptiness_by_hand():
-    weights = torch.tensor([[0.0, 0.1], [0.9, 0.0]])
-    assert emptiness_loss(weights).item() == pytest.approx((math.log(2) + math.log(10)) / 4)
-
-
-def test_emptiness_prefers_one_opaque_sample():
-    spread, peaked = torch.full((10, 1), 0.1), torch.zeros(10, 1)
-    peaked[3] = 1.0
-    assert emptiness_loss(peaked) < emptiness_loss(spread)
 
 
 def test_emptiness_weight_jumps_at_half_of_the_steps():

@@ -5,8 +5,9 @@ import torch
 
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.march import WEIGHT_THRESHOLD, march
 from voxnerf.rays import camera_rays, intersect_box
-from voxnerf.render import BACKGROUND_DIST, WEIGHT_THRESHOLD, render, render_antialiased
+from voxnerf.render import BACKGROUND_DIST, render, render_antialiased
 from voxnerf.volrend import compositing_weights
 
 
@@ -69,15 +70,63 @@ def naive_render(grid, camera):
     )
 
 
+KERNELS = pytest.mark.parametrize("kernel", ["torch", "fused"])
+
+
+@KERNELS
 @pytest.mark.parametrize("azimuth", [0.0, 131.0])
-def test_render_equals_loops(azimuth):
+def test_render_equals_loops(azimuth, kernel):
     grid, camera = some_grid(), orbit_camera(azimuth, 25.0, 5, 5)
     with torch.no_grad():
-        out = render(grid, camera)
+        out = render(grid, camera, kernel=kernel)
         latent, depth, weights = naive_render(grid, camera)
     torch.testing.assert_close(out.latent, latent, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(out.depth, depth, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(out.weights, weights, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out.opacity.flatten(), weights.sum(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out.emptiness, torch.log1p(10 * weights).mean(), atol=1e-5, rtol=1e-4)
+
+
+@KERNELS
+def test_gradients_behind_something_opaque(kernel):
+    """Tiny gradients count, since Adamax enlarges them: both kernels against float64."""
+    camera, gradients = orbit_camera(50, 20, 7, 7), []
+    for grid, path in ((some_grid().double(), "torch"), (some_grid(), kernel)):
+        with torch.no_grad():
+            grid.density.mul_(8)
+        out = render(grid, camera, kernel=path)
+        (out.latent.sin().sum() + out.depth.square().mean() + 50 * out.emptiness).backward()
+        gradients.append([p.grad for p in grid.parameters()])
+    for exact, ours in zip(*gradients):
+        scale = exact.abs().max()
+        torch.testing.assert_close(ours.double() / scale, exact / scale, atol=1e-5, rtol=0)
+        deep = exact.abs() > 1e-9 * scale
+        assert ((ours - exact).abs()[deep] < 0.01 * exact.abs()[deep]).float().mean() > 0.999
+
+
+@KERNELS
+def test_emptiness_prefers_few_opaque_samples(kernel):
+    """The same opacity costs less in one place than spread along the ray."""
+    values = []
+    for dense in (slice(0, 8), slice(3, 4)):
+        grid = some_grid()
+        with torch.no_grad():
+            grid.density.fill_(-30.0)
+            grid.density[..., dense] = 0.0 if dense.stop == 8 else 30.0
+        camera = orbit_camera(0, 0, 1, 1)
+        rays = camera_rays(camera)
+        values.append(march(grid, *rays, 10.0, kernel).emptiness.item())
+    assert values[1] < values[0]
+
+
+def test_the_fused_kernel_is_what_auto_means_here():
+    grid, camera = some_grid(), orbit_camera(10, 10, 4, 4)
+    assert render(grid, camera).latent.grad_fn is not None
+    nodes, seen = [render(grid, camera).emptiness.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        seen.add(type(node).__name__)
+        nodes += [parent for parent, _ in node.next_functions if parent]
+    assert "_FusedMarchBackward" in seen
 
 
 def test_initial_fog():

@@ -51,7 +51,8 @@ class VoxelGrid(nn.Module):
 
     Attributes:
         density: [1, 1, z, y, x], before the softplus; zeros at the start, a uniform fog of 0.31326.
-        color: [1, channels, z, y, x], latent values; N(0, 1) at the start. No view dependence.
+        color: [1, channels, z, y, x], latent values; N(0, 1) at the start. No view dependence. In memory
+            the channels of a voxel lie together.
         background: [1, channels, background_size, background_size]; N(0, 1) at the start.
         log_density_scale: scalar; 0 at the start.
     """
@@ -61,7 +62,8 @@ class VoxelGrid(nn.Module):
         self.config = config
         r, c, b = config.resolution, config.channels, config.background_size
         self.density = nn.Parameter(torch.zeros(1, 1, r, r, r))
-        self.color = nn.Parameter(torch.randn(1, c, r, r, r, generator=generator))
+        color = torch.randn(1, c, r, r, r, generator=generator)
+        self.color = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
         self.background = nn.Parameter(torch.randn(1, c, b, b, generator=generator))
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
 
@@ -69,7 +71,7 @@ class VoxelGrid(nn.Module):
     def aabb(self) -> Tensor:
         """Return the corners of the box, [2, 3]."""
         half = self.config.half_size
-        return torch.tensor([[-half] * 3, [half] * 3], device=self.density.device)
+        return self.density.new_tensor([[-half] * 3, [half] * 3])
 
     def density_at(self, points: Tensor) -> Tensor:
         """Return the volume density per scene unit at points [n, 3] as [n]."""

@@ -1,0 +1,149 @@
+"""March rays through a voxel grid: the plain torch path, and the fused CPU kernel behind the same call."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from voxnerf.grid import VoxelGrid
+from voxnerf.rays import intersect_box
+from voxnerf.volrend import compositing_weights
+
+WEIGHT_THRESHOLD = 1e-4  # samples below it get no color (SJC's ray_march_weight_thres)
+Kernel = Literal["auto", "torch", "fused"]
+
+
+class March(NamedTuple):
+    """What n rays meet inside the box.
+
+    Attributes:
+        latent: [n, channels], sum of w * color over samples of w > 1e-4.
+        depth: [n], sum of w * dist.
+        remaining: [n], transmittance behind the box.
+        emptiness: scalar, mean of log(1 + scale * w) over all k x n samples, k being the longest ray's
+            number of samples; those outside the box count as w = 0 (SJC Sec. 4.3).
+    """
+
+    latent: Tensor
+    depth: Tensor
+    remaining: Tensor
+    emptiness: Tensor
+
+
+def march(
+    grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float, kernel: Kernel = "auto"
+) -> March:
+    """March rays from one origin in equal steps from the box's entrance: left edges, no jitter.
+
+    A sample counts while its distance from the entrance is below the ray's passage.
+
+    Args:
+        origin: [3]. directions: [n, 3], unit length.
+        kernel: "fused" needs numba and float32 on the CPU; "auto" takes it where it can.
+    """
+    enter, leave = intersect_box(origin, directions, grid.aabb)
+    passage = leave - enter
+    n_samples = max(int(passage.max() / grid.config.step_size), 0) + 1
+    if kernel == "fused" or (kernel == "auto" and _can_fuse(grid)):
+        args = origin, directions, enter, passage, grid.config, emptiness_scale
+        parameters = grid.density, grid.color, grid.log_density_scale.exp()
+        *seen, emptiness = _FusedMarch.apply(*parameters, *args)
+        return March(*seen, emptiness / (n_samples * len(directions)))
+    return _march_torch(grid, origin, directions, enter, passage, n_samples, emptiness_scale)
+
+
+def _can_fuse(grid: VoxelGrid) -> bool:
+    if grid.density.device.type != "cpu" or grid.density.dtype != torch.float32:
+        return False
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _march_torch(
+    grid: VoxelGrid,
+    origin: Tensor,
+    directions: Tensor,
+    enter: Tensor,
+    passage: Tensor,
+    n_samples: int,
+    emptiness_scale: float,
+) -> March:
+    """Evaluate and keep every sample: the reference, and the path for every device and dtype."""
+    step_size = grid.config.step_size
+    travelled = torch.arange(n_samples, device=enter.device)[:, None] * step_size
+    dists, counts = enter + travelled, travelled < passage
+    points = origin + directions * dists[..., None]
+    density = torch.zeros_like(dists)
+    density[counts] = grid.density_at(points[counts])
+    weights, remaining = compositing_weights(density, step_size)
+    visible = weights > WEIGHT_THRESHOLD
+    colors = grid.color_at(points[visible]) * weights[visible][:, None]
+    latent = colors.new_zeros(len(directions), colors.shape[1])
+    latent = latent.index_add(0, visible.nonzero()[:, 1], colors)
+    depth = (weights * dists).sum(dim=0)
+    return March(latent, depth, remaining, torch.log1p(emptiness_scale * weights).mean())
+
+
+class _FusedMarch(torch.autograd.Function):
+    """Latent, depth, remaining and the sum (not the mean) of the emptiness terms, by `march_cpu`."""
+
+    @staticmethod
+    def forward(ctx, density, color, scale, origin, directions, enter, passage, config, emptiness_scale):
+        from voxnerf.march_cpu import march_forward
+
+        n, channels = len(directions), color.shape[1]
+        latent = torch.empty(n, channels, dtype=torch.float64)
+        depth, remaining, emptiness, slope = torch.empty(4, n, dtype=torch.float64)
+        setting = (config.density_shift, origin, directions, enter, passage, config, emptiness_scale)
+        march_forward(
+            *_inputs(density, color, scale, *setting), *_arrays(latent, depth, remaining, emptiness, slope)
+        )
+        ctx.save_for_backward(density, color, scale, latent, depth, remaining, slope)
+        ctx.setting = setting
+        return latent.float(), depth.float(), remaining.float(), emptiness.sum().float()
+
+    @staticmethod
+    def backward(ctx, grad_latent, grad_depth, grad_remaining, grad_emptiness):
+        from voxnerf.march_cpu import march_backward
+
+        density, color, scale, *seen = ctx.saved_tensors
+        inputs = _inputs(density, color, scale, *ctx.setting)
+        parts = torch.get_num_threads()
+        resolution, channels = density.shape[-1], color.shape[1]
+        grad_density = torch.zeros(parts, *(resolution,) * 3)
+        grad_color = torch.zeros(parts, *(resolution,) * 3, channels)
+        grad_scale = torch.zeros(parts, dtype=torch.float64)
+        grads = grad_latent.contiguous(), grad_depth.contiguous(), grad_remaining.contiguous()
+        march_backward(
+            *inputs,
+            *_arrays(*seen, *grads),
+            grad_emptiness.item(),
+            *_arrays(grad_density, grad_color, grad_scale),
+        )
+        density_sum, color_sum = grad_density[0], grad_color[0]
+        for part in range(1, parts):
+            density_sum += grad_density[part]
+            color_sum += grad_color[part]
+        color_sum = color_sum.permute(3, 0, 1, 2)[None]
+        return density_sum[None, None], color_sum, grad_scale.sum().float(), *(None,) * 6
+
+
+def _inputs(density, color, scale, shift, origin, directions, enter, passage, config, emptiness_scale):
+    """Return the arguments that both passes share, as arrays and float32 scalars."""
+    import numpy as np
+
+    interleaved = color.detach()[0].permute(1, 2, 3, 0).contiguous()
+    arrays = _arrays(density.detach()[0, 0].contiguous(), interleaved)
+    numbers = np.float32(scale.item()), np.float32(shift)
+    rays = _arrays(origin, directions, enter, passage)
+    limits = (config.half_size, config.step_size, WEIGHT_THRESHOLD, emptiness_scale)
+    return *arrays, *numbers, *rays, *map(np.float32, limits), torch.get_num_threads()
+
+
+def _arrays(*tensors: Tensor) -> list:
+    return [t.detach().numpy() for t in tensors]
