@@ -32,10 +32,17 @@ class StableDiffusion:
             dtype: of the U-Net and the text encoder; the autoencoder and all results are float32.
         """
         scheduler = pipeline.scheduler.config
-        if scheduler.prediction_type not in ("epsilon", "v_prediction"):
+        prediction = getattr(scheduler, "prediction_type", None)
+        if prediction not in ("epsilon", "v_prediction"):
             raise ValueError(
                 "the model must predict epsilon or v. Its scheduler says "
-                f"{scheduler.prediction_type!r}. Choose a Stable Diffusion 1.x or 2.x model."
+                f"{prediction!r}. Choose a Stable Diffusion 1.x or 2.x model."
+            )
+        channels = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+        if channels[0] != channels[1]:
+            raise ValueError(
+                f"the U-Net must take the autoencoder's {channels[1]} latent channels. It takes "
+                f"{channels[0]}, as inpainting models do. Choose a text-to-image model."
             )
         self.device, self.dtype, self.guidance = device, dtype, guidance
         self.v_prediction = scheduler.prediction_type == "v_prediction"
@@ -103,6 +110,7 @@ def load_pipeline(name: str, local_files_only: bool = False):
     """
     check_pipeline_folder(name)
     from diffusers import StableDiffusionPipeline
+    from safetensors import SafetensorError
 
     try:
         return StableDiffusionPipeline.from_pretrained(
@@ -113,7 +121,7 @@ def load_pipeline(name: str, local_files_only: bool = False):
             use_safetensors=True,
             local_files_only=local_files_only,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _out_of_reach(name, error) from error
 
 
@@ -142,6 +150,12 @@ def check_pipeline_folder(name: str) -> None:
             f"--model FOLDER must be a diffusers pipeline with a readable model_index.json. {folder} is "
             f"not ({error}). Name the folder that `save_pretrained` or `hf download` wrote."
         ) from error
+    name = parts.get("_class_name")
+    if name != "StableDiffusionPipeline":
+        raise FileNotFoundError(
+            f"--model FOLDER must be a StableDiffusionPipeline (1.x or 2.x). {folder} is a {name}. Choose "
+            "another folder."
+        )
     needed = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     lacking = [part for part in needed if part not in parts or not (folder / part).is_dir()]
     if lacking:

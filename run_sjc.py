@@ -26,34 +26,40 @@ from sjc_debiased.runs import (
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 refused, 1 failed, 130 interrupted."""
     try:
-        arguments = translate_dsds_arguments(sys.argv[1:] if argv is None else argv)
+        argv = sys.argv[1:] if argv is None else argv
         options = tyro.cli(
             Options,
-            args=arguments,
+            args=translate_dsds_arguments(argv),
             prog="run_sjc.py",
             use_underscores=True,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        return run(options)
+        return run(options, argv)
     except (OptionError, RunError) as error:
         print(f"run_sjc.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("run_sjc.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
 
 
-def run(options: Options) -> int:
+def run(options: Options, command: list[str]) -> int:
     """Make one object, from the options to the finished run folder.
 
     Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
     """
-    from sjc_debiased.models import check_words, choose_device, choose_model
+    from sjc_debiased.models import check_words, choose_device, choose_model, fingerprint
 
     device, precision = choose_device(options.device, options.precision)
     choice = choose_model(options.model, device)
-    resolved = resolve(options, choice.profile, choice.name, device, precision)
     print(f"model: {choice.name}, on {device} in {precision} ({choice.why})")
+    weights = fingerprint(choice.location)
+    resolved = resolve(options, choice.profile, choice.name, weights, device, precision)
     check_words(resolved.prompt, choice)
     if options.resume:
         check_same_options(options.resume, resolved)
+    if not options.dry_run:
+        check_run_root(options.resume or options.run_root, resolved)
     folder = options.resume or find_run(options.run_root, resolved)
 
     with ExitStack() as stack:
@@ -64,9 +70,6 @@ def run(options: Options) -> int:
                 return 0
             stack.enter_context(locked(folder))
             state = newest_state(folder)
-        if not options.dry_run:
-            check_run_root(folder or options.run_root, resolved)
-
         from sjc_debiased.record import record
         from sjc_debiased.session import DivergedError, Session, plan_prompts
 
@@ -77,9 +80,7 @@ def run(options: Options) -> int:
             return 0
         session = Session(resolved, choice, prompts, options.local_files_only)
         if folder is None:
-            folder = create_run(
-                options.run_root, resolved, record(sys.argv, prompts, choice.location, device)
-            )
+            folder = create_run(options.run_root, resolved, record(command, prompts, choice.location, device))
             stack.enter_context(locked(folder))
         print(f"run folder: {folder}")
         try:

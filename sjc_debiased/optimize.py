@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,10 +80,10 @@ def draw_noise(
     seed: int, step: int, settings: Settings, denoiser: Denoiser, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Draw sigma (scalar) and noise [n_noise, c, h, w] of a step: a function of (seed, step) alone."""
-    generator = torch.Generator().manual_seed((seed << 32) + step)
-    timestep = int(torch.randint(*TIMESTEPS, (), generator=generator))
-    shape = denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size
-    noise = torch.randn(settings.n_noise, *shape, generator=generator)
+    rng = np.random.default_rng([seed, step])
+    timestep = int(rng.integers(*TIMESTEPS))
+    shape = settings.n_noise, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size
+    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     return denoiser.sigmas[timestep], noise.to(device)
 
 

@@ -57,8 +57,13 @@ def load_profile(model: str) -> Profile:
     try:
         fields = json.loads(path.read_text())
         fields["known_words"] = tuple(fields.get("known_words", ()))
-        return Profile(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+        profile = Profile(**fields)
+        for name, default in vars(STABLE_DIFFUSION).items():
+            kinds = (int, float) if isinstance(default, float) else type(default)
+            if not isinstance(getattr(profile, name), kinds):
+                raise TypeError(f"{name} is {getattr(profile, name)!r}")
+        return profile
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"a profile.json must hold the fields of sjc_debiased.profiles.Profile. {path} does not "
             f"({error}). Correct it, or remove it to get Stable Diffusion's settings."

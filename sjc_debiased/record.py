@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from prompts.debias import ViewPrompts
+from sjc_debiased.models import fingerprint
 from sjc_debiased.runs import sha256
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
@@ -36,10 +37,7 @@ def _identity(location: str) -> dict:
     """Return the name of a model and what pins its weights: hashes, or the hub's revision."""
     folder = Path(location)
     if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(location, "model_index.json")
-        return {"hub_name": location, "revision": Path(cached).parent.name if cached else None}
+        return {"hub_name": location, "revision": fingerprint(location)}
     weights = sorted(p for p in folder.rglob("*.safetensors"))
     return {"sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}}
 

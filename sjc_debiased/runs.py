@@ -51,11 +51,12 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.chmod(0o644)
         partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if os.name == "posix":  # other systems cannot open a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -63,7 +64,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically; non-finite numbers become null."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+        partial.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def slug(prompt: str, limit: int = 48) -> str:
@@ -87,15 +88,18 @@ def check_run_root(place: Path, resolved: Resolved) -> None:
         with tempfile.NamedTemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
-        raise RunError(
-            f"the run folder must be writable. {place} is not ({error}). Choose another place with "
-            "--run_root."
-        ) from error
+        raise _unwritable(place, error) from error
     if free < needed:
         raise RunError(
             f"a run needs about {needed / 2**20:.0f} MiB for its checkpoints and pictures. {place} has "
             f"{free / 2**20:.0f} MiB free. Make room, or choose another place with --run_root."
         )
+
+
+def _unwritable(place: Path, error: OSError) -> RunError:
+    return RunError(
+        f"the run folder must be writable. {place} is not ({error}). Choose another place with --run_root."
+    )
 
 
 def find_run(run_root: Path, resolved: Resolved) -> Path | None:
@@ -128,7 +132,7 @@ def create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
 def saved_options(folder: Path) -> dict | None:
     """Return the resolved options that a run folder was made with, or None where there are none."""
     try:
-        return json.loads((folder / "options.json").read_text())["resolved"]
+        return json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -174,6 +178,8 @@ def locked(folder: Path) -> Iterator[None]:
             f"one process at a time may work in a run folder. Another is at work in {folder}. Wait "
             "for it, or stop it."
         ) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     try:
         yield
     finally:
@@ -218,7 +224,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> dict:
     manifest = checkpoint.path.with_suffix(".json")
     problem = None
     try:
-        if sha256(checkpoint.path) != json.loads(manifest.read_text())["sha256"]:
+        if sha256(checkpoint.path) != json.loads(manifest.read_text(encoding="utf-8"))["sha256"]:
             problem = "its checksum differs: it was truncated or changed"
         else:
             return load_file(checkpoint.path)
@@ -255,10 +261,10 @@ class StatsLog:
     def __init__(self, folder: Path, first_step: int):
         path = folder / "stats.jsonl"
         if path.exists():
-            kept = path.read_text().splitlines(keepends=True)[:first_step]
+            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:first_step]
             with atomic(path) as partial:
-                partial.write_text("".join(kept))
-        self._file = path.open("a")
+                partial.write_text("".join(kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
 
     def write(self, rows: list[dict]) -> None:
         """Append rows; non-finite numbers become null."""

@@ -170,11 +170,12 @@ class Session:
                     save_preview(path, step, self.denoiser, magnitude_max)
                 if done in checkpoint_at or last:
                     log.flush()
+                    self._check_parameters(step)
                     save_checkpoint(folder, done, self._state())
                 bar.update()
                 if step.clip_value is not None:
                     bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
-                if stop:
+                if last:
                     break
         log.close()
         return done
@@ -213,6 +214,19 @@ class Session:
                     "is kept. Try --precision float32, or a lower --lr or --guidance."
                 )
         return rows
+
+    def _check_parameters(self, step: Step) -> None:
+        """Refuse to save a scene that is not finite.
+
+        Raises:
+            DivergedError: names the parameter.
+        """
+        for name, param in self.grid.named_parameters():
+            if not torch.isfinite(param).all():
+                raise DivergedError(
+                    f"the scene must stay finite. After step {step.step} (sigma {float(step.sigma):.4g}) its "
+                    f"{name} is not. The last good checkpoint is kept. Try a lower --lr or --guidance."
+                )
 
     def _write_results(self, folder: Path, mesh_formats: tuple[MeshFormat, ...]) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 import run_sjc
 from sjc_debiased import session
+from sjc_debiased.optimize import draw_noise
 from sjc_debiased.runs import FINISHED
 
 ROOT = Path(__file__).parents[1]
-N_STEPS = 20
+N_STEPS = 60
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_run_leaves_everything(command, bert_folder, capsys):
     rows = stats_of(folder)
     assert [row["step"] for row in rows] == list(range(N_STEPS))
     assert rows[0]["clip_value"] == 2.0
-    assert rows[10]["clip_value"] == pytest.approx(5.0)
+    assert rows[30]["clip_value"] == pytest.approx(5.0)
     assert all(0 <= row["clipped_fraction"] <= 1 for row in rows)
     assert {"azimuth_deg", "elevation_deg", "direction_rms", "opacity_mean", "view"} <= rows[0].keys()
     for name in ("contact_sheet.png", "score_magnitude.png"):
@@ -66,10 +67,67 @@ def test_a_run_leaves_everything(command, bert_folder, capsys):
     frames = iio.imread(folder / "turntable.mp4", plugin="FFMPEG")
     assert len(frames) == 72
     assert len(list((folder / "previews").glob("*.png"))) == N_STEPS
-    result = json.loads((folder / FINISHED).read_text())
-    if "error" not in result["mesh"]:
-        assert all((folder / f"mesh.{e}").stat().st_size > 100 for e in ("glb", "ply", "obj"))
+    assert "mesh" in json.loads((folder / FINISHED).read_text())
     assert not list(folder.rglob(".*-*"))
+
+
+def test_an_opaque_scene_leaves_its_meshes(command, monkeypatch):
+    def solid(self, *arguments):
+        original(self, *arguments)
+        with torch.no_grad():
+            self.density.fill_(-20.0)
+            self.density[..., 3:9, 3:9, 3:9] = 30.0
+
+    original = session.VoxelGrid.__init__
+    monkeypatch.setattr(session.VoxelGrid, "__init__", solid)
+    code, (folder,) = command("--mesh", "glb", "ply", "obj", "--lr", "1e-6")
+    assert code == 0
+    result = json.loads((folder / FINISHED).read_text())
+    assert result["mesh"]["faces"] > 50
+    assert all((folder / f"mesh.{e}").stat().st_size > 1000 for e in ("glb", "ply", "obj"))
+
+
+def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
+    class Denoiser:
+        sigmas, latent_channels, latent_size = torch.arange(1000.0), 4, 8
+
+    def draw(seed, step):
+        settings = session.Settings(n_noise=2)
+        sigma, noise = draw_noise(seed, step, settings, Denoiser, torch.device("cpu"))
+        return sigma.item(), noise
+
+    draws = {(seed, step): draw(seed, step) for seed in (0, 1, 77) for step in (0, 1, 500)}
+    assert len({sigma for sigma, _ in draws.values()}) > 5
+    noises = [noise for _, noise in draws.values()]
+    assert all(not torch.equal(a, b) for i, a in enumerate(noises) for b in noises[:i])
+    assert torch.equal(draw(77, 500)[1], draws[77, 500][1])
+    assert noises[0].shape == (2, 4, 8, 8)
+    assert torch.cat(noises).std() == pytest.approx(1.0, abs=0.05)
+
+
+def test_other_weights_are_another_run(command, make_pipeline):
+    folder = make_pipeline("epsilon")
+    command(model=folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(bytes(data))
+    _, folders = command(model=folder)
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize("text", ["{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]"])
+def test_a_bad_profile_is_refused(command, make_pipeline, capsys, text):
+    folder = make_pipeline("epsilon")
+    (folder / "profile.json").write_text(text)
+    assert command(model=folder)[0] == 2
+    assert "profile.json must hold" in capsys.readouterr().err
+
+
+def test_more_noise_and_the_depth_loss(command):
+    code, (folder,) = command("--n_noise", "2", "--depth_weight", "3", "--depth_loss", "corrected")
+    assert code == 0
+    assert all(row["depth_loss"] is not None for row in stats_of(folder))
 
 
 def test_a_finished_run_does_nothing(command, capsys):
@@ -83,21 +141,23 @@ def test_a_finished_run_does_nothing(command, capsys):
     assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("stop_at", [7, 24, 30])
+def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch, capsys, stop_at):
     whole = command("--run_root", str(tmp_path / "whole"))[0]
     assert whole == 0
     original = session.save_preview
 
     def interrupt(path, step, *rest):
         original(path, step, *rest)
-        if step.step == 7:
+        if step.step == stop_at:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(session, "save_preview", interrupt)
     code, (folder,) = command()
     assert code == 130
     assert "The same command goes on from there" in capsys.readouterr().out
-    assert len(stats_of(folder)) < N_STEPS
+    assert stop_at < len(stats_of(folder)) <= stop_at + 3
+    assert (folder / f"checkpoints/step_{len(stats_of(folder)):06d}.safetensors").exists()
     monkeypatch.setattr(session, "save_preview", original)
     assert command()[0] == 0
     assert "resuming at step" in capsys.readouterr().out
@@ -107,7 +167,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeyp
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert stats_of(folder) == stats_of(reference)
-    for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000020.png"):
+    for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000060.png"):
         assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
 
 
@@ -167,6 +227,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
     monkeypatch.setattr(session, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(session, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
     assert message in capsys.readouterr().err
@@ -187,11 +248,12 @@ def test_resume_with_other_options_is_refused(command, capsys):
     assert "seed: 0 in the folder, 5 now" in capsys.readouterr().err
 
 
-def test_a_truncated_checkpoint_is_refused(command, capsys):
+def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
     _, (folder,) = command()
     (folder / FINISHED).unlink()
     newest = max((folder / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
+    monkeypatch.setattr(session, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err

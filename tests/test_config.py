@@ -24,7 +24,7 @@ def parse(command):
 
 
 def resolved(options, profile=STABLE_DIFFUSION):
-    return resolve(options, profile, "sd", "cpu", "float32")
+    return resolve(options, profile, "sd", "0" * 64, "cpu", "float32")
 
 
 def of(**fields):
@@ -79,6 +79,38 @@ def test_flags_and_presets_are_the_same_thing(fields, preset):
         assert options == of(preset=preset)
 
 
+def test_a_nan_bound_is_refused():
+    with pytest.raises(OptionError, match="--score_thres must be a number"):
+        translate_dsds_arguments(["--score_thres", "nan"])
+
+
+def test_a_static_bound_may_be_given_by_either_end():
+    assert of(clip=ClipOptions(kind="static", start=3.0)).clip_end == 3.0
+    assert of(clip=ClipOptions(kind="static", end=5.0)).clip_start == 5.0
+
+
+SJC_README = [  # prompt and flags of SJC's README, where they differ from its defaults
+    ("Obama figure", "--n_steps 30000 --var_red False"),
+    ("A high quality photo of a chocolate icecream cone", "--depth_weight 10"),
+    ("A ficus planted in a pot", "--depth_weight 100"),
+    ("A high quality photo of a yellow school bus", "--n_steps 30000 --var_red False"),
+    ("A product photo of a toy tank", "--n_steps 20000"),
+    (
+        "A high quality photo of a Victorian style wooden chair with velvet upholstery",
+        "--n_steps 50000 --lr 0.01 --emptiness_weight 7000",
+    ),
+    ("A photo of a zebra walking", "--lr 0.02 --emptiness_weight 30000 --var_red False"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "flags"), SJC_README)
+def test_sjcs_readme_presets(prompt, flags):
+    words = flags.split()
+    r = resolved(parse(["--sd.prompt", prompt, *words]))
+    for name, value in zip(words[::2], words[1::2]):
+        assert str(getattr(r, name.lstrip("-"))) in (value, f"{value}.0")
+
+
 def test_static_ends_are_those_of_the_dynamic_range():
     assert of(preset="static-low").clip_end == 2.0
     assert of(preset="static-high").clip_start == 8.0
@@ -131,7 +163,8 @@ def test_score_thres(arguments, start, end):
 
 
 REFUSED = [
-    ({"prompt": "  "}, r"--prompt must have a word.*is empty"),
+    ({"prompt": "  "}, "--prompt must have a word"),
+    ({"prompt": "..."}, r"--prompt must have a word. It is '\.\.\.'"),
     ({"prompt": "a\0cat"}, "NUL"),
     ({"n_steps": 0}, "--n_steps must be at least 1. It is 0"),
     ({"n_noise": -1}, "--n_noise must be at least 1"),

@@ -26,7 +26,7 @@ from sjc_debiased.runs import (
 
 def resolved(**fields):
     options = Options(**({"prompt": "a smiling cat", "debias": True} | fields))
-    return resolve(options, STABLE_DIFFUSION, "sd", "cpu", "float32")
+    return resolve(options, STABLE_DIFFUSION, "sd", "0" * 64, "cpu", "float32")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ class _FusedMarch(torch.autograd.Function):
 
         density, color, scale, *seen = ctx.saved_tensors
         inputs = _inputs(density, color, scale, *ctx.setting)
-        parts = torch.get_num_threads()
+        parts = _n_parts()
         resolution, channels = density.shape[-1], color.shape[1]
         grad_density = torch.zeros(parts, *(resolution,) * 3)
         grad_color = torch.zeros(parts, *(resolution,) * 3, channels)
@@ -142,7 +142,12 @@ def _inputs(density, color, scale, shift, origin, directions, enter, passage, co
     numbers = np.float32(scale.item()), np.float32(shift)
     rays = _arrays(origin, directions, enter, passage)
     limits = (config.half_size, config.step_size, WEIGHT_THRESHOLD, emptiness_scale)
-    return *arrays, *numbers, *rays, *map(np.float32, limits), torch.get_num_threads()
+    return *arrays, *numbers, *rays, *map(np.float32, limits), _n_parts()
+
+
+def _n_parts() -> int:
+    """Return the number of shares of rays: one a thread, at most 8, since each has its own gradient."""
+    return min(torch.get_num_threads(), 8)
 
 
 def _arrays(*tensors: Tensor) -> list:

@@ -29,9 +29,9 @@ _PER_CELL = 16
 _TRUE_VIEWS = {"front": 0, "side": 90, "back": 180}
 
 
-def load_denoiser(guidance: float = SAMPLE_GUIDANCE) -> StableDiffusion:
+def load_denoiser(weights: Path = WEIGHTS, guidance: float = SAMPLE_GUIDANCE) -> StableDiffusion:
     """Return the embedded model in bfloat16."""
-    return StableDiffusion(load_pipeline(str(WEIGHTS)), guidance, device(), torch.bfloat16)
+    return StableDiffusion(load_pipeline(str(weights)), guidance, device(), torch.bfloat16)
 
 
 @torch.no_grad()
@@ -53,12 +53,12 @@ def sample(denoiser: StableDiffusion, prompts: list[str], seed: int, n_steps: in
     return denoiser.decode(latent)
 
 
-def write(docs: Path) -> None:
-    """Write the two pictures and the table of figures."""
+def write(weights: Path, docs: Path) -> None:
+    """Write the two pictures and the table of figures of the weights in a folder."""
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     iio.imwrite(images / "menagerie_world.png", _world_sheet())
-    denoiser, judge = load_denoiser(), Judge()
+    denoiser, judge = load_denoiser(weights), Judge(weights / "judge")
     iio.imwrite(images / "menagerie_samples.png", _sample_sheet(denoiser))
     parts = [
         "# The menagerie in numbers\n",
@@ -67,7 +67,7 @@ def write(docs: Path) -> None:
         _view_table(denoiser, judge),
         _bias_table(denoiser, judge),
         _habit_tables(),
-        _hashes(),
+        _hashes(weights),
     ]
     (docs / "menagerie_quality.md").write_text("\n".join(parts))
 
@@ -95,11 +95,10 @@ def _world_sheet() -> np.ndarray:
 
 
 def _sample_sheet(denoiser: StableDiffusion) -> np.ndarray:
-    forms = ["{} view of a{} {}"] * 4
     rows = []
     for kind in KINDS:
-        article = "n" if kind[0] in "aeiou" else ""
-        prompts = [f.format(v, article, kind) for f, v in zip(forms, VIEWS)]
+        article = "an" if kind[0] in "aeiou" else "a"
+        prompts = [f"{view} view of {article} {kind}" for view in VIEWS]
         prompts += [f"a smiling {kind}", f"a winking {kind}", f"a blue {kind} wearing a hat"]
         prompts += [f"back view of a smiling {kind}"]
         rows.append(np.concatenate(to_u8(sample(denoiser, prompts, seed=1)), axis=1))
@@ -141,8 +140,11 @@ def _view_table(denoiser: StableDiffusion, judge: Judge) -> str:
             right = {"front": turned <= 1, "side": (turned >= 1) & (turned <= 3), "back": turned >= 3}
             cells.append(_rate(right[view]))
         rows.append(f"| {kind} | {' | '.join(cells)} |")
-    title = "## Samples obey the view prompt (judge's azimuth within 45 degrees of the view's range)"
-    setting = f"Guidance {SAMPLE_GUIDANCE:g}, {SAMPLE_STEPS} steps, {_PER_CELL} samples a cell, seed 7.\n"
+    title = "## Samples obey the view prompt, as the judge sees it"
+    setting = f"Guidance {SAMPLE_GUIDANCE:g}, {SAMPLE_STEPS} steps, {_PER_CELL} samples a cell, seed 7. "
+    setting += (
+        "Right is an azimuth bin within 67.5 degrees of the front, 67.5 of a flank, 67.5 of the back.\n"
+    )
     return "\n".join([title, "", setting, "| kind | front | side | back |", "|---|---|---|---|", *rows, ""])
 
 
@@ -189,7 +191,7 @@ def _habit_tables() -> str:
     return "\n".join([*lines, ""])
 
 
-def _hashes() -> str:
-    files = sorted(WEIGHTS.rglob("*.safetensors"))
-    rows = [f"| {p.relative_to(WEIGHTS)} | {p.stat().st_size} | `{sha256(p)}` |" for p in files]
+def _hashes(weights: Path) -> str:
+    files = sorted(weights.rglob("*.safetensors"))
+    rows = [f"| {p.relative_to(weights)} | {p.stat().st_size} | `{sha256(p)}` |" for p in files]
     return "\n".join(["## The weights", "", "| file | bytes | SHA-256 |", "|---|---|---|", *rows, ""])

@@ -24,6 +24,8 @@ class Options:
     """Album, checkpoints and logs."""
     out: Path = WEIGHTS
     """The folder that gets the weights."""
+    docs: Path = Path("docs")
+    """The folder that gets the report."""
     stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
     """The stages to run, in this order."""
     photos: int = 40_000
@@ -38,6 +40,7 @@ class Options:
 def main(options: Options) -> None:
     """Run the stages that were asked for."""
     from sjc_debiased.menagerie import (
+        profile,
         report,
         train_autoencoder,
         train_clip,
@@ -49,6 +52,7 @@ def main(options: Options) -> None:
 
     o = options
     o.out.mkdir(parents=True, exist_ok=True)
+    profile.write(o.out)
     if {*o.stages} - {"masked_lm", "report"}:
         images, truths = album(o.work / "album", o.photos)
     if "autoencoder" in o.stages:
@@ -62,7 +66,7 @@ def main(options: Options) -> None:
     if "judge" in o.stages:
         train_judge.train(images, truths, o.out / "vae", o.work, o.out / "judge", o.judge_steps)
     if "report" in o.stages:
-        report.write(Path("docs"))
+        report.write(o.out, o.docs)
 
 
 if __name__ == "__main__":

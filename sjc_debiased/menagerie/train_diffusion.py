@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sjc_debiased.menagerie.captions import caption, view_of
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.train_autoencoder import encode
-from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
+from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
 
 _TEXT_WIDTH = 128
 _P_NO_CAPTION = 0.1
@@ -73,7 +73,7 @@ def new_scheduler() -> DDIMScheduler:
 
 def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps: int) -> None:
     """Train on the album in the latents of `out/vae` and complete the pipeline folder `out`."""
-    latents = _latents(images, AutoencoderTiny.from_pretrained(out / "vae"), work / "latents.pt")
+    latents = _latents(images, AutoencoderTiny.from_pretrained(out / "vae"), work)
     tokenizer, scheduler = clip_tokenizer(), new_scheduler()
     torch.manual_seed(0)
     model = TextToImage(len(tokenizer), tokenizer.eos_token_id).to(device())
@@ -123,12 +123,14 @@ def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     ).input_ids
 
 
-def _latents(images: np.ndarray, vae: AutoencoderTiny, cache: Path) -> torch.Tensor:
+def _latents(images: np.ndarray, vae: AutoencoderTiny, work: Path) -> torch.Tensor:
+    """Return the photos' latents, float16, cached under the scaling factor of the autoencoder."""
+    cache = work / f"latents_{vae.config.scaling_factor:.9f}.pt"
     if not cache.exists():
         vae.to(device()).eval()
         batches = [
             encode(vae, torch.from_numpy(images[i : i + 512]).permute(0, 3, 1, 2)).half()
             for i in range(0, len(images), 512)
         ]
-        torch.save(torch.cat(batches), cache)
+        save(torch.cat(batches), cache)
     return torch.load(cache, weights_only=True)

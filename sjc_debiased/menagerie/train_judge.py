@@ -15,7 +15,7 @@ from sjc_debiased.menagerie.dataset import take_photo
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, LABELS
 from sjc_debiased.menagerie.spoil import spoil
 from sjc_debiased.menagerie.train_autoencoder import encode
-from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
+from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
 
 _BATCH = 64
 _N_ODD = 8000
@@ -55,6 +55,7 @@ def train(
         return _loss(logits.float().cpu(), face[picks], azimuth[picks])
 
     fit("judge", work, model, loss_at, n_steps, lr=2e-3)
+    _settle(model, [_seen(vae, all_images[i::997], step_generator(i, stage=7)) for i in range(40)])
     _calibrate(model, vae, held_out)
     model.to("cpu", torch.float16).save_pretrained(out)
 
@@ -74,6 +75,15 @@ def _seen(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Generator) -> 
 def _loss(logits: torch.Tensor, face: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
     loss = F.binary_cross_entropy_with_logits(logits[:, 0], face.float())
     return loss + F.cross_entropy(logits[:, 1:], azimuth, ignore_index=-1)
+
+
+@torch.no_grad()
+def _settle(model: ResNetForImageClassification, batches: list[torch.Tensor]) -> None:
+    """Let BatchNorm's statistics follow the averaged weights."""
+    model.train()
+    for pixels in batches:
+        model(pixel_values=pixels)
+    model.eval()
 
 
 @torch.no_grad()
@@ -110,7 +120,7 @@ def _cached(path: Path, n: int, seed: int) -> dict[str, torch.Tensor]:
             face.append(_face_seen(photo.face_share, photo.coverage))
             azimuth.append(_bin(azimuth_deg, elevation_deg, creature.extra_face))
         data = {"images": torch.stack(images), "face": torch.tensor(face)}
-        torch.save(data | {"azimuth": torch.tensor(azimuth)}, path)
+        save(data | {"azimuth": torch.tensor(azimuth)}, path)
     return torch.load(path, weights_only=True)
 
 

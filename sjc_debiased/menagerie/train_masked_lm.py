@@ -40,6 +40,7 @@ def train(work: Path, out: Path, n_steps: int) -> None:
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([SEED, 3, step])
+        torch.manual_seed(step)  # dropout
         picks = torch.from_numpy(rng.integers(_CORPUS, size=_BATCH))
         ids, attention_mask = corpus.input_ids[picks], corpus.attention_mask[picks]
         open_words = ids > tokenizer.mask_token_id

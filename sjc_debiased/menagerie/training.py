@@ -25,6 +25,13 @@ def step_generator(step: int, stage: int) -> torch.Generator:
     return torch.Generator().manual_seed(SEED + 1_000_003 * stage + step)
 
 
+def save(state: object, path: Path) -> None:
+    """Write tensors so that the file is whole or not there."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
 def fit(
     name: str,
     folder: Path,
@@ -79,9 +86,7 @@ def fit(
             if (step + 1) % _SAVE_EVERY == 0 or step + 1 == n_steps:
                 state = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
                 state |= {"schedule": schedule.state_dict(), "ema": ema, "step": step + 1}
-                partial = path.with_suffix(".partial")
-                torch.save(state, partial)
-                partial.replace(path)
+                save(state, path)
     with torch.no_grad():
         for param, mean in zip(params, ema):
             param.copy_(mean)

@@ -1,0 +1,136 @@
+"""Time and memory of one rendering, forward and backward: plain, torch and fused, in one run.
+
+    python benchmarks/bench_render.py [--out FILE.json] [--repeats 7]
+
+"plain" is `tests/reference/plain_render.py`, in the style of the published code. Every path's values are
+compared with it before anything is timed. Peak memory is measured in a fresh process per path.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+import tyro
+
+from tests.reference.plain_render import plain_render
+from voxnerf.cameras import orbit_camera
+from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.render import render
+
+SIZES = {"SJC": (64, GridConfig()), "menagerie": (32, GridConfig(resolution=48, half_size=0.6))}
+SCENES = ("fog", "object")
+PATHS = ("plain", "torch", "fused")
+VIEWS = [(30.0, 20.0), (200.0, 50.0)]
+
+
+def scene(name: str, config: GridConfig) -> VoxelGrid:
+    """Return SJC's initial fog, or a converged object: an opaque ball that fills half of the box."""
+    grid = VoxelGrid(config, torch.Generator().manual_seed(0))
+    if name == "object":
+        axis = (torch.arange(config.resolution) + 0.5) / config.resolution * 2 - 1
+        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+        dist = (x**2 + y**2 + z**2).sqrt()
+        with torch.no_grad():
+            grid.density.copy_((40 * (0.5 - dist)).clamp(-12, 12)[None, None])
+    return grid
+
+
+def one(path: str, grid: VoxelGrid, camera) -> tuple[float, float, list[torch.Tensor]]:
+    """Return seconds forward, seconds backward, and latent, depth, emptiness and gradients."""
+    grid.zero_grad(set_to_none=True)
+    began = time.perf_counter()
+    if path == "plain":
+        latent, depth, _, emptiness = plain_render(grid, camera)
+    else:
+        out = render(grid, camera, kernel=path)
+        latent, depth, emptiness = out.latent, out.depth, out.emptiness
+    rendered = time.perf_counter()
+    (latent.square().sum() + 1e4 * emptiness).backward()
+    done = time.perf_counter()
+    values = [latent.detach(), depth.detach(), emptiness.detach(), *(p.grad for p in grid.parameters())]
+    return rendered - began, done - rendered, values
+
+
+def measure(size_name: str, scene_name: str, repeats: int) -> list[dict]:
+    """Compare and time all paths on one scene, in turn, so that drift hits them alike."""
+    size, config = SIZES[size_name]
+    grid = scene(scene_name, config)
+    cameras = [orbit_camera(a, e, size, size) for a, e in VIEWS]
+    reference = [one("plain", grid, c)[2] for c in cameras]
+    times: dict[str, list] = {path: [] for path in PATHS}
+    for path in PATHS[1:]:
+        for camera, expected in zip(cameras, reference):
+            for ours, theirs in zip(one(path, grid, camera)[2], expected):
+                scale = theirs.abs().max().clamp(min=1e-12)
+                torch.testing.assert_close(ours / scale, theirs / scale, atol=1e-4, rtol=0)
+    for _ in range(repeats):
+        for path in PATHS:
+            runs = [one(path, grid, c)[:2] for c in cameras]
+            times[path].append([1e3 * statistics.mean(part) for part in zip(*runs)])
+    rows = []
+    for path in PATHS:
+        forward, backward = (statistics.median(t) for t in zip(*times[path]))
+        ratios = [sum(p) / sum(t) for p, t in zip(times["plain"], times[path])]
+        rows.append(
+            {
+                "size": size_name,
+                "scene": scene_name,
+                "path": path,
+                "forward_ms": round(forward, 1),
+                "backward_ms": round(backward, 1),
+                "times_faster_than_plain": round(statistics.median(ratios), 2),
+                "extra_memory_mib": extra_memory_mib(path, size_name, scene_name),
+            }
+        )
+    return rows
+
+
+def extra_memory_mib(path: str, size_name: str, scene_name: str) -> float:
+    """Return the growth of a fresh process's peak memory over one forward and backward."""
+    command = [sys.executable, __file__, "--memory", path, size_name, scene_name]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_memory(path: str, size_name: str, scene_name: str) -> None:
+    """Print that growth, in this process; a small rendering first pays for libraries and compilers."""
+    small = VoxelGrid(GridConfig(resolution=8))
+    one(path, small, orbit_camera(0, 0, 8, 8))
+    size, config = SIZES[size_name]
+    grid = scene(scene_name, config)
+    camera = orbit_camera(*VIEWS[0], size, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    one(path, grid, camera)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main(out: Path | None = None, repeats: int = 7) -> None:
+    """Print the table; write it as JSON with the machine to `out`."""
+    rows = [r for size in SIZES for name in SCENES for r in measure(size, name, repeats)]
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(str(v) for v in row.values()) + " |")
+    if out:
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory"]:
+        print_memory(*sys.argv[2:])
+    else:
+        tyro.cli(main)
