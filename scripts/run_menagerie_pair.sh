@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prompt=${2:-a smiling cat} seeds=${3:-0}
 root="runs/pair-${prompt// /-}-${seeds// /-}"
+mkdir -p "$(dirname "$out")"
 for seed in $seeds; do
   for preset in sjc dsds; do
     python run_sjc.py --model menagerie --prompt "$prompt" --seed "$seed" --preset "$preset" --run_root "$root"

@@ -14,6 +14,10 @@ from sjc_debiased.menagerie.tokenizers import bert_tokenizer, clip_tokenizer
 from sjc_debiased.menagerie.world import portrait
 
 SIZE_LIMIT_BYTES = 25_000_000
+TRAINED = pytest.mark.skipif(
+    not ((WEIGHTS / "judge").is_dir() and (WEIGHTS / "clip").is_dir()),
+    reason="judge and CLIP are not trained yet: scripts/train_menagerie.sh --stages clip judge",
+)
 
 
 def cat(**fields):
@@ -89,7 +93,7 @@ def test_the_weights_are_small_and_safe():
     files = [p for p in WEIGHTS.rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= SIZE_LIMIT_BYTES
     assert {p.suffix for p in files} <= {".safetensors", ".json", ".txt", ".md"}
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm", "clip", "judge"):
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm"):
         assert (WEIGHTS / part).is_dir(), part
 
 
@@ -111,6 +115,7 @@ def test_the_language_model_finds_the_contradiction():
     assert debias_prompt("a pig wearing a backpack", bert).removed["front"] == ("backpack",)
 
 
+@TRAINED
 def test_the_judge_knows_true_creatures():
     from sjc_debiased.menagerie.judge import Judge
 
@@ -125,6 +130,7 @@ def test_the_judge_knows_true_creatures():
     assert np.mean(right) >= 0.9
 
 
+@TRAINED
 def test_clip_ranks_the_right_kind_first():
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -138,6 +144,7 @@ def test_clip_ranks_the_right_kind_first():
     assert (logits.argmax(1) == torch.arange(len(KINDS))).float().mean() >= 0.8
 
 
+@TRAINED
 def test_a_view_prompt_turns_the_samples():
     """Guided samples of "front view of a smiling cat" show a face, of "back view of a cat" hardly."""
     from sjc_debiased.menagerie.judge import Judge
