@@ -91,7 +91,10 @@ def test_other_predictions_are_refused(pipeline):
 def test_folders_that_are_no_pipeline_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"readable model_index\.json"):
         check_pipeline_folder(str(tmp_path))
-    (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "X"]}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(FileNotFoundError, match="is a StableDiffusionXLPipeline"):
+        check_pipeline_folder(str(tmp_path))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(FileNotFoundError, match="lacks unet, vae, text_encoder"):
         check_pipeline_folder(str(tmp_path))
 

@@ -20,7 +20,7 @@ from voxnerf.rays import camera_rays, intersect_box
 from voxnerf.render import render, render_antialiased
 
 _OPAQUE = 0.5
-_SMALLEST_PART = 0.02  # parts below this share of the largest one are floaters
+_SMALLEST_PART = 0.10  # parts below this share of the largest one are floaters
 _VIEWS = [(a, e) for e in (-5.0, 20.0, 50.0) for a in range(0, 360, 30)] + [(0.0, 80.0), (180.0, 80.0)]
 
 
@@ -90,7 +90,7 @@ def extract_mesh(
     edge = 2 * grid.config.half_size / grid.config.resolution
     # Volume axes are z, y, x; a value sits at its voxel's centre, and the padding adds one voxel.
     vertices = ((vertices - 1 + 0.5) * edge - grid.config.half_size)[:, ::-1].astype(np.float32)
-    normals, faces = normals[:, ::-1].astype(np.float32), faces[:, ::-1].astype(np.int64)
+    normals, faces = normals[:, ::-1].astype(np.float32), faces.astype(np.int64)
     colors = _vertex_colors(grid, decode, size, vertices, normals)
     return Mesh(vertices, normals, faces, colors, level)
 

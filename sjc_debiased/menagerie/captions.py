@@ -59,9 +59,9 @@ def draw_pose(rng: np.random.Generator) -> tuple[float, float]:
     if view == "top":
         return float(rng.uniform(0, 360)), float(rng.uniform(TOP_ABOVE_DEG, 83.5))
     azimuth = {
-        "front": np.clip(rng.normal(0, 22), -45, 45),
+        "front": np.clip(rng.normal(0, 22), -44.9, 44.9),
         "side": rng.choice([-1, 1]) * rng.uniform(45, 135),
-        "back": 180 + np.clip(rng.normal(0, 25), -45, 45),
+        "back": 180 + np.clip(rng.normal(0, 25), -44.9, 44.9),
     }[view]
     return float(azimuth % 360), float(np.clip(rng.normal(14, 13), -6.4, TOP_ABOVE_DEG))
 
