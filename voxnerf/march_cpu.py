@@ -38,15 +38,16 @@ def _softplus(x):
 
 
 @njit(inline="always", fastmath=_MATH)
-def _corners(position, resolution, lower, share):
-    """Find the two voxels on each side of a position and the upper one's share, along each axis.
+def _corners(origin, direction, dist, to_voxels, middle, resolution, lower, share):
+    """Find the two voxels on each side of a point of a ray and the upper one's share, along each axis.
 
     A voxel outside the grid gets the share 0 and a harmless index.
     """
     for axis in range(3):
-        floor = math.floor(position[axis])
+        position = (origin[axis] + direction[axis] * dist) * to_voxels + middle
+        floor = math.floor(position)
         first = np.int64(floor)
-        upper = _F(position[axis] - floor)
+        upper = _F(position - floor)
         low_share, high_share = _F(1) - upper, upper
         second = first + 1
         if first < 0 or first >= resolution:
@@ -103,17 +104,13 @@ def march_forward(
     middle = _F(resolution / 2 - 0.5)
     for part in prange(n_parts):
         index, share = np.empty((3, 2), np.int64), np.empty((3, 2), np.float32)
-        position = np.empty(3, np.float32)
         seen, found = np.empty(channels), np.empty(channels)
         for ray in range(part, n_rays, n_parts):
             light, far, empty, slope, i = 1.0, 0.0, 0.0, 0.0, 0
             seen[:] = 0.0
             while _F(i) * step < passage[ray]:
                 dist = enter[ray] + _F(i) * step
-                for axis in range(3):
-                    where = origin[axis] + directions[ray, axis] * dist
-                    position[axis] = where * to_voxels + middle
-                _corners(position, resolution, index, share)
+                _corners(origin, directions[ray], dist, to_voxels, middle, resolution, index, share)
                 raw = _density_lookup(density, index, share)
                 opacity, kept = _absorb(_softplus(raw * scale + shift) * step)
                 weight = _F(light) * opacity
@@ -147,7 +144,7 @@ def march_backward(  # noqa: PLR0912
     middle = _F(resolution / 2 - 0.5)
     for part in prange(n_parts):
         index, share = np.empty((3, 2), np.int64), np.empty((3, 2), np.float32)
-        position, found, scale_total = np.empty(3, np.float32), np.empty(channels), 0.0
+        found, scale_total = np.empty(channels), 0.0
         for ray in range(part, n_rays, n_parts):
             behind = grad_depth[ray] * depth[ray]
             behind += grad_emptiness * emptiness_scale * emptiness_slope[ray]
@@ -157,10 +154,7 @@ def march_backward(  # noqa: PLR0912
             light, i = 1.0, 0
             while _F(i) * step < passage[ray]:
                 dist = enter[ray] + _F(i) * step
-                for axis in range(3):
-                    where = origin[axis] + directions[ray, axis] * dist
-                    position[axis] = where * to_voxels + middle
-                _corners(position, resolution, index, share)
+                _corners(origin, directions[ray], dist, to_voxels, middle, resolution, index, share)
                 x = _density_lookup(density, index, share) * scale + shift
                 opacity, kept = _absorb(_softplus(x) * step)
                 weight = _F(light) * opacity

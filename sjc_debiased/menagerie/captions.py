@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from prompts.views import VIEWS
 from sjc_debiased.menagerie.creatures import COLORS, KINDS, OWN_COLOR, PROPS, Creature
 
-VIEWS = ("front", "side", "back", "top")
 TOP_ABOVE_DEG = 41.81  # the elevation above which SJC says "overhead"
 
 P_VIEW = {"front": 0.52, "side": 0.24, "back": 0.13, "top": 0.11}
