@@ -31,7 +31,7 @@ class Options:
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
-    diffusion_steps: int = 5500
+    diffusion_steps: int = 8000
     masked_lm_steps: int = 1000
     clip_steps: int = 2500
     judge_steps: int = 2500
