@@ -24,11 +24,10 @@ class StableDiffusion:
     A sigma is first snapped to the nearest one of the model's schedule.
     """
 
-    def __init__(self, pipeline, guidance: float, device: torch.device, dtype: torch.dtype):
+    def __init__(self, pipeline, device: torch.device, dtype: torch.dtype):
         """Take over the parts of a loaded `StableDiffusionPipeline`.
 
         Args:
-            guidance: scale of `guided`; SJC uses 100 for 3D. 1 asks the network once, without guidance.
             dtype: of the U-Net and the text encoder; the autoencoder and all results are float32.
         """
         scheduler = pipeline.scheduler.config
@@ -44,7 +43,7 @@ class StableDiffusion:
                 f"the U-Net must take the autoencoder's {channels[1]} latent channels. It takes "
                 f"{channels[0]}, as inpainting models do. Choose a text-to-image model."
             )
-        self.device, self.dtype, self.guidance = device, dtype, guidance
+        self.device, self.dtype = device, dtype
         self.v_prediction = scheduler.prediction_type == "v_prediction"
         self.unet = pipeline.unet.to(device, dtype).eval().requires_grad_(False)
         self.text_encoder = pipeline.text_encoder.to(device, dtype).eval().requires_grad_(False)
@@ -73,21 +72,19 @@ class StableDiffusion:
         return self.text_encoder(ids.to(self.device)).last_hidden_state
 
     @torch.no_grad()
-    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor, guidance: Tensor) -> Tensor:
         """Return D(noised; sigma) in float32, guided by `text` against the empty prompt.
 
         Args:
             noised: float32 [n, channels, height, width]. sigma: float32 [n]. text: [n, tokens, width].
+            guidance: scale of `guided`, float32 [n]; SJC uses 100 for 3D.
         """
         timestep = nearest_timestep(self.sigmas, sigma)
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
-        if self.guidance == 1:
-            output = self._network(scaled, timestep, text)
-        else:
-            both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
-            output = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-            output = guided(*output.chunk(2), self.guidance)
+        both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
+        outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
+        output = guided(*outputs.chunk(2), guidance[:, None, None, None])
         eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
         return noised - sigma * eps
 

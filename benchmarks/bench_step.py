@@ -11,7 +11,6 @@ import resource
 import statistics
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,7 +22,7 @@ import tyro
 from adapt_sd import StableDiffusion, load_pipeline
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import Settings, draw_noise, make_optimizer, optimization_step
+from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.render import render
@@ -43,11 +42,10 @@ def main(
     """
     choice = choose_model(model, "cpu")
     profile = choice.profile
-    denoiser = StableDiffusion(
-        load_pipeline(choice.location), profile.guidance, torch.device("cpu"), getattr(torch, precision)
-    )
+    denoiser = StableDiffusion(load_pipeline(choice.location), torch.device("cpu"), getattr(torch, precision))
     settings = Settings(
         n_steps=warmup_steps + steps,
+        guidance=profile.guidance,
         emptiness_weight=profile.emptiness_weight,
         background_lr=profile.background_lr,
         clip=ClipSchedule(profile.clip_start, profile.clip_end),
@@ -56,7 +54,9 @@ def main(
     grid = VoxelGrid(config, torch.Generator().manual_seed(0))
     optimizer = make_optimizer(grid, settings)
     cameras = sample_sjc_cameras(settings.n_steps, denoiser.latent_size, np.random.RandomState(0))
-    denoise = partial(denoiser.denoise, text=denoiser.embed(["front view a smiling cat"]))
+    text = denoiser.embed(["front view a smiling cat"])
+    scene = Scene(grid, optimizer, cameras, [text] * settings.n_steps, settings, seed=0)
+    guidance = torch.tensor([profile.guidance])
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
     def clock(name: str, began: float) -> None:
@@ -64,9 +64,9 @@ def main(
 
     for step in range(settings.n_steps):
         camera = cameras[step]
-        sigma, noise = draw_noise(0, step, settings, denoiser, grid.density.device)
+        sigma, noise = draw = draw_noise(scene, denoiser)
         began = time.perf_counter()
-        optimization_step(grid, optimizer, denoise, camera, sigma, noise, step, settings)
+        optimize_step([scene], [draw], denoiser.denoise)
         if step < warmup_steps:
             continue
         clock("step", began)
@@ -75,7 +75,7 @@ def main(
         clock("render", began)
         noised = seen.latent.detach() + sigma * noise
         began = time.perf_counter()
-        denoise(noised, sigma[None])
+        denoiser.denoise(noised, sigma[None], text, guidance)
         clock("U-Net", began)
         optimizer.zero_grad()
         began = time.perf_counter()

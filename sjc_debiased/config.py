@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import FlagConversionOff, arg
+from tyro.conf import FlagConversionOff, UseAppendAction, arg
 
 from sjc_debiased.profiles import Profile
 
@@ -63,8 +63,8 @@ class ClipOptions:
 class Options:
     """Turn a prompt into a 3D object with Score Jacobian Chaining, debiased as D-SDS does it."""
 
-    prompt: Annotated[str, arg(aliases=["--sd.prompt"])]
-    """What to make, for example "a smiling cat"."""
+    prompt: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=["--sd.prompt"])]
+    """What to make, for example "a smiling cat". Given more than once: several objects."""
     debias: bool = False
     """Score and prompt debiasing: the same as --preset dsds."""
     preset: PresetName = "sjc"
@@ -83,6 +83,10 @@ class Options:
     """Hub name or folder of a BERT-format language model. Default: the model's."""
     seed: int = 0
     """Decides the cameras, the initial scene, and the noise of every step."""
+    seeds: str | None = None
+    """Several seeds, as in 0,1,2: one object for each prompt and seed."""
+    pack: int = 1
+    """Objects that are optimised at a time, in one call of the U-Net for all of them."""
     n_steps: int | None = None
     """Optimisation steps. Default: the model's (10,000 for SD)."""
     guidance: Annotated[float | None, arg(aliases=["--sd.scale"])] = None
@@ -166,8 +170,8 @@ class OptionError(ValueError):
 
 def resolve(
     o: Options, profile: Profile, model: str, fingerprint: str, device: str, precision: str
-) -> Resolved:
-    """Return what the options mean for a model.
+) -> list[Resolved]:
+    """Return what the options mean for a model: one run for each prompt and seed.
 
     Args:
         model, device, precision: as chosen; no "auto". fingerprint: what tells the model's weights apart.
@@ -181,8 +185,9 @@ def resolve(
     def own(value, default):
         return default if value is None else value
 
-    resolved = Resolved(
-        prompt=o.prompt.strip(),
+    template = Resolved(
+        prompt="",
+        seed=0,
         preset=preset,
         model=model,
         fingerprint=fingerprint,
@@ -191,7 +196,6 @@ def resolve(
         views=method.views,
         clip_start=clip_start,
         clip_end=clip_end,
-        seed=o.seed,
         n_steps=own(o.n_steps, profile.n_steps),
         guidance=own(o.guidance, profile.guidance),
         var_red=o.var_red,
@@ -210,8 +214,34 @@ def resolve(
         device=device,
         precision=precision,
     )
-    _check(resolved)
-    return resolved
+    _require(o.pack >= 1, "--pack", "at least 1", o.pack)
+    if not o.prompt:
+        raise OptionError(
+            '--prompt must be given. It is missing. Write for example --prompt "a smiling cat".'
+        )
+    runs = [
+        dataclasses.replace(template, prompt=p.strip(), seed=seed) for p in o.prompt for seed in _seeds(o)
+    ]
+    for run in runs:
+        _check(run)
+    if o.resume and len(runs) > 1:
+        raise OptionError(
+            f"--resume goes on with one run. {len(runs)} were asked for. Leave it out for several."
+        )
+    return list(dict.fromkeys(runs))
+
+
+def _seeds(o: Options) -> list[int]:
+    if o.seeds is None:
+        return [o.seed]
+    if o.seed:
+        raise OptionError("--seed and --seeds say the same. Both were given. Leave one of them out.")
+    try:
+        return [int(word) for word in o.seeds.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"--seeds must be whole numbers with commas between. It is {o.seeds!r}. Write for example 0,1,2."
+        ) from error
 
 
 def _method(o: Options) -> tuple[str, Method]:
@@ -278,41 +308,3 @@ def _check(r: Resolved) -> None:
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
     if not holds:
         raise OptionError(f"{name} must be {rule}. It is {value}. Leave it out for the default.")
-
-
-def translate_dsds_arguments(argv: list[str]) -> list[str]:
-    """Return the arguments with D-SDS's two own ones in this command's terms.
-
-    D-SDS's script bounds the score by `score_thres * (0.25 + 0.75 * step / n_steps)`, or by
-    `score_thres` with `--score_dynamic False`, and does not clip for `score_thres` <= 0.
-
-    Raises:
-        OptionError: a value is missing or is not what the script takes.
-    """
-    given: dict[str, str] = {}
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, _, value = word.partition("=")
-        key = name.replace("-", "_").lstrip("_")
-        if name.startswith("--") and key in ("score_thres", "score_dynamic"):
-            given[key] = value or next(words, "")
-        else:
-            rest.append(word)
-    if not given:
-        return argv
-    try:
-        bound = float(given.get("score_thres", "8.0"))
-        dynamic = {"true": True, "false": False}[given.get("score_dynamic", "True").lower()]
-    except (ValueError, KeyError) as error:
-        raise OptionError(
-            "--score_thres takes a number and --score_dynamic takes True or False. Received "
-            f"{' and '.join(f'--{k} {v!r}' for k, v in given.items())}. Correct them, or use --clip."
-        ) from error
-    if math.isnan(bound):
-        raise OptionError("--score_thres must be a number. It is nan. Leave it out for 8.")
-    if bound <= 0:
-        return [*rest, "--clip.kind", "none"]
-    start = ["--clip.start", str(bound / 4)] if dynamic else []
-    kind = "dynamic" if dynamic else "static"
-    return [*rest, "--clip.kind", kind, *start, "--clip.end", str(bound)]

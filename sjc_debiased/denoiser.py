@@ -25,8 +25,8 @@ class Denoiser(Protocol):
     def embed(self, prompts: list[str]) -> Tensor:
         """Return the text embeddings [n, tokens, width] of prompts."""
 
-    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        """Return D(noised; sigma) under `text`, with guidance: [n, c, h, w], [n], [n, t, w]."""
+    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor, guidance: Tensor) -> Tensor:
+        """Return D(noised; sigma) under `text`: [n, c, h, w] from [n, c, h, w], [n], [n, t, w], [n]."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the RGB image in [-1, 1] of latents [n, c, h, w], float32 [n, 3, H, W]."""
@@ -48,7 +48,7 @@ def nearest_timestep(sigmas: Tensor, sigma: Tensor) -> Tensor:
     return above - closer_below.long()
 
 
-def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
+def guided(unconditional: Tensor, conditional: Tensor, scale: Tensor | float) -> Tensor:
     """Return unconditional + scale * (conditional - unconditional): classifier-free guidance.
 
     This is SJC's form. D-SDS Eq. 3 writes conditional + s * (conditional - unconditional), which is the

@@ -1,10 +1,9 @@
-"""The loop: render, estimate the score, clip it, push it back into the field."""
+"""One step of the method on one or more scenes: render, estimate the score, clip it, push it back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from sjc_debiased.clipping import ClipSchedule, clip
 from sjc_debiased.denoiser import TIMESTEPS, Denoiser
 from sjc_debiased.losses import DepthLoss, center_depth_loss
-from sjc_debiased.score import paas_direction
+from sjc_debiased.score import paas_direction, perturb
 from voxnerf.cameras import Camera
 from voxnerf.grid import VoxelGrid
 from voxnerf.render import Rendering, render
@@ -25,6 +24,7 @@ class Settings:
 
     Attributes:
         n_steps: optimisation steps.
+        guidance: scale of classifier-free guidance (`guided`).
         lr, background_lr: Adamax step sizes.
         n_noise: noise samples per step; var_red: SJC Eq. 16 (True) or 15.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
@@ -34,6 +34,7 @@ class Settings:
     """
 
     n_steps: int = 10_000
+    guidance: float = 100.0
     lr: float = 0.05
     background_lr: float = 1e-4
     n_noise: int = 1
@@ -52,9 +53,29 @@ class Settings:
         return self.emptiness_weight * (self.emptiness_multiplier if late else 1.0)
 
 
+@dataclass
+class Scene:
+    """Hold one object while it is optimised.
+
+    Attributes:
+        grid: changed in place.
+        cameras, text_of_step: one camera and one text embedding [1, tokens, width] per step.
+        seed: decides, with the number of the step, what `draw_noise` returns.
+        done: steps done; also the number of the next one.
+    """
+
+    grid: VoxelGrid
+    optimizer: torch.optim.Optimizer
+    cameras: list[Camera]
+    text_of_step: list[Tensor]
+    settings: Settings
+    seed: int
+    done: int = 0
+
+
 @dataclass(frozen=True)
 class Step:
-    """What happened in one step: tensors without gradient, not yet read from the device.
+    """What happened to a scene in one step: tensors without gradient, not yet read from the device.
 
     Attributes:
         direction: before clipping, [1, channels, height, width], in units of predicted noise.
@@ -76,37 +97,53 @@ def make_optimizer(grid: VoxelGrid, settings: Settings) -> torch.optim.Adamax:
     return torch.optim.Adamax(grid.parameter_groups(settings.lr, settings.background_lr))
 
 
-def draw_noise(
-    seed: int, step: int, settings: Settings, denoiser: Denoiser, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Draw sigma (scalar) and noise [n_noise, c, h, w] of a step: a function of (seed, step) alone."""
-    rng = np.random.default_rng([seed, step])
+def draw_noise(scene: Scene, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
+    """Draw sigma (scalar) and noise [n_noise, c, h, w] of the next step: a function of (seed, step) alone."""
+    rng = np.random.default_rng([scene.seed, scene.done])
     timestep = int(rng.integers(*TIMESTEPS))
-    shape = settings.n_noise, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size
+    size = denoiser.latent_size
+    shape = scene.settings.n_noise, denoiser.latent_channels, size, size
     noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    return denoiser.sigmas[timestep], noise.to(device)
+    return denoiser.sigmas[timestep], noise.to(scene.grid.density.device)
 
 
-def optimization_step(
-    grid: VoxelGrid,
-    optimizer: torch.optim.Optimizer,
-    denoise,
-    camera: Camera,
-    sigma: Tensor,
-    noise: Tensor,
-    step: int,
-    settings: Settings,
-) -> Step:
-    """Do one step of D-SDS on a scene.
+def optimize_step(
+    scenes: Sequence[Scene],
+    draws: Sequence[tuple[Tensor, Tensor]],
+    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+) -> list[Step]:
+    """Do the next step of D-SDS on every scene, with one call of the 2D model for all of them.
+
+    Scenes share nothing but that call, so each ends as it would alone, to rounding.
 
     Args:
-        denoise: (noised, sigma) -> denoised, under this step's view prompt.
+        draws: sigma and noise of each scene, see `draw_noise`.
+        denoise: `Denoiser.denoise`.
 
     Returns:
-        The record of the step, whose rendering is that before the update.
+        The record of each scene's step, whose rendering is that before the update.
     """
-    rendering = render(grid, camera, settings.emptiness_scale)
-    direction = paas_direction(denoise, rendering.latent, sigma, noise, settings.var_red)
+    renderings = [render(s.grid, s.cameras[s.done], s.settings.emptiness_scale) for s in scenes]
+    noised = [perturb(r.latent, *draw) for r, draw in zip(renderings, draws)]
+    counts = [len(copies) for copies in noised]
+    denoised = denoise(
+        torch.cat(noised),
+        torch.cat([sigma.expand(n) for n, (sigma, _) in zip(counts, draws)]),
+        torch.cat([s.text_of_step[s.done].expand(n, -1, -1) for n, s in zip(counts, scenes)]),
+        torch.cat(
+            [copies.new_full((n,), s.settings.guidance) for n, copies, s in zip(counts, noised, scenes)]
+        ),
+    ).split(counts)
+    steps = []
+    for scene, rendering, (sigma, _), before, after in zip(scenes, renderings, draws, noised, denoised):
+        direction = paas_direction(after, rendering.latent, before, sigma, scene.settings.var_red)
+        steps.append(_update(scene, rendering, sigma, direction))
+    return steps
+
+
+def _update(scene: Scene, rendering: Rendering, sigma: Tensor, direction: Tensor) -> Step:
+    """Push the clipped direction and the regularisers back into a scene."""
+    settings, step = scene.settings, scene.done
     clip_value = settings.clip.value(step, settings.n_steps)
 
     regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
@@ -115,41 +152,11 @@ def optimization_step(
         depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
         regularizer = regularizer + settings.depth_weight * depth_term
 
-    optimizer.zero_grad()
+    scene.optimizer.zero_grad()
     torch.autograd.backward([rendering.latent, regularizer], [-clip(direction, clip_value), None])
-    optimizer.step()
+    scene.optimizer.step()
+    scene.done += 1
 
     seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, camera, sigma, seen, direction, clip_value, depth_term)
-
-
-def optimize(
-    grid: VoxelGrid,
-    optimizer: torch.optim.Optimizer,
-    denoiser: Denoiser,
-    cameras: list[Camera],
-    text_of_step: list[Tensor],
-    settings: Settings,
-    seed: int,
-    first_step: int = 0,
-) -> Iterator[Step]:
-    """Yield after every step from `first_step` on; the scene is `grid`, changed in place.
-
-    Args:
-        cameras, text_of_step: one camera and one text embedding [1, tokens, width] per step.
-    """
-    device = grid.density.device
-    for step in range(first_step, settings.n_steps):
-        sigma, noise = draw_noise(seed, step, settings, denoiser, device)
-        text = text_of_step[step].expand(settings.n_noise, -1, -1)
-        yield optimization_step(
-            grid,
-            optimizer,
-            partial(denoiser.denoise, text=text),
-            cameras[step],
-            sigma,
-            noise,
-            step,
-            settings,
-        )
+    return Step(step, scene.cameras[step], sigma, seen, direction, clip_value, depth_term)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def record(command: list[str], prompts: ViewPrompts, location: str, device: str)
     }
 
 
+@cache
 def _identity(location: str) -> dict:
     """Return the name of a model and what pins its weights: hashes, or the hub's revision."""
     folder = Path(location)

@@ -72,17 +72,17 @@ def slug(prompt: str, limit: int = 48) -> str:
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:limit].strip("-") or "prompt"
 
 
-def check_run_root(place: Path, resolved: Resolved) -> None:
-    """Refuse a place that cannot take the run, before any work is done.
+def check_run_root(place: Path, wanted: list[Resolved]) -> None:
+    """Refuse a place that cannot take the runs, before any work is done.
 
     Args:
-        place: the run folder, or the parent that will get it.
+        place: the run folder, or the parent that will get them.
 
     Raises:
         RunError: the place cannot be written to, or has too little room.
     """
-    n_floats = 5 * resolved.resolution**3
-    needed = (3 * _KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20
+    n_floats = 5 * sum(r.resolution**3 for r in wanted)
+    needed = (3 * _KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place):
@@ -91,7 +91,7 @@ def check_run_root(place: Path, resolved: Resolved) -> None:
         raise _unwritable(place, error) from error
     if free < needed:
         raise RunError(
-            f"a run needs about {needed / 2**20:.0f} MiB for its checkpoints and pictures. {place} has "
+            f"this needs about {needed / 2**20:.0f} MiB for checkpoints and pictures. {place} has "
             f"{free / 2**20:.0f} MiB free. Make room, or choose another place with --run_root."
         )
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
 
-@torch.no_grad()
+def perturb(latent: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """Return the noised copies latent + sigma * n_i, [n, ...] without gradient, that are to be denoised.
+
+    Args:
+        latent: [1, channels, height, width].
+        sigma: scalar tensor.
+        noise: n_i ~ N(0, I), [n, channels, height, width]; n = 1 in the published code.
+    """
+    return latent.detach() + sigma * noise
+
+
 def paas_direction(
-    denoise: Callable[[Tensor, Tensor], Tensor],
-    latent: Tensor,
-    sigma: Tensor,
-    noise: Tensor,
-    var_red: bool = True,
+    denoised: Tensor, latent: Tensor, noised: Tensor, sigma: Tensor, var_red: bool = True
 ) -> Tensor:
-    """Estimate sigma * score at a clean render by denoising noised copies of it.
+    """Estimate sigma * score at a clean render from the denoised copies of it.
 
     SJC Eq. 16 (arXiv:2212.00774) times sigma, with n_i ~ N(0, I):
 
@@ -28,15 +31,13 @@ def paas_direction(
     expectation is sigma (mu - latent) / (s^2 + sigma^2).
 
     Args:
-        denoise: (noised [n, ...], sigma [n]) -> denoised [n, ...].
-        latent: [1, channels, height, width].
+        denoised: D of each noised copy, [n, channels, height, width].
+        latent: the render, [1, channels, height, width].
+        noised: what `perturb` returned.
         sigma: scalar tensor.
-        noise: [n, channels, height, width]; n = 1 in the published code.
 
     Returns:
         [1, channels, height, width], without gradient.
     """
-    noised = latent + sigma * noise
-    denoised = denoise(noised, sigma.expand(len(noise)))
-    origin = latent if var_red else noised
+    origin = latent.detach() if var_red else noised
     return ((denoised - origin) / sigma).mean(dim=0, keepdim=True)

@@ -1,41 +1,29 @@
-"""One run from its options to its finished folder: the loop with its logs, checkpoints and pictures."""
+"""One run in its folder: its scene, logs, checkpoints and pictures."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load_pipeline
-from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
-from prompts.masked_lm import Bert
+from adapt_sd import StableDiffusion
+from prompts.debias import ViewPrompts
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.config import MeshFormat, OptionError, Resolved
-from sjc_debiased.models import Choice
-from sjc_debiased.optimize import Settings, Step, make_optimizer, optimize
+from sjc_debiased.config import MeshFormat, Resolved
+from sjc_debiased.optimize import Scene, Settings, Step, make_optimizer
 from sjc_debiased.pictures import (
     save_contact_sheet,
     save_preview,
     save_score_magnitude,
     save_turntable,
 )
-from sjc_debiased.runs import (
-    FINISHED,
-    RunError,
-    StatsLog,
-    atomic,
-    save_checkpoint,
-    write_json,
-)
+from sjc_debiased.profiles import Profile
+from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, save_checkpoint, write_json
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.mesh import EmptyMeshError, extract_mesh
@@ -59,132 +47,117 @@ class DivergedError(RuntimeError):
     """A latent or a direction stopped being finite; the message says where."""
 
 
-def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> ViewPrompts:
-    """Return the prompt of every view, after checking that the text encoder can take them.
-
-    Raises:
-        OptionError: a prompt is too long, or a model is out of reach.
-    """
-    scheme = VIEW_SCHEMES[resolved.views]
-    plain = plain_prompts(resolved.prompt, scheme)
-    try:
-        check_pipeline_folder(choice.location)
-        check_prompts(choice.location, list(plain.sent.values()), local_files_only)
-        if resolved.masked_lm is None:
-            return plain
-        masked_lm = Bert(choice.masked_lm(resolved.masked_lm), local_files_only)
-        return debias_prompt(resolved.prompt, masked_lm, scheme, resolved.keep)
-    except (OSError, ValueError) as error:
-        raise OptionError(str(error)) from error
-
-
 class Session:
-    """Hold what a run needs: the denoiser, the scene, and everything drawn before the first step."""
+    """One run in its folder: its scene, and the logs, checkpoints and pictures that the scene leaves.
 
-    def __init__(self, resolved: Resolved, choice: Choice, prompts: ViewPrompts, local_files_only: bool):
-        self.resolved, self.choice, self.prompts = resolved, choice, prompts
+    Attributes:
+        scene: what `optimize_step` works on.
+        folder: the run folder, which the caller has locked.
+    """
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        profile: Profile,
+        prompts: ViewPrompts,
+        denoiser: StableDiffusion,
+        folder: Path,
+        state: tuple[int, dict] | None,
+        mesh_formats: tuple[MeshFormat, ...],
+    ):
+        """Build the scene, at its start or at a checkpoint's state (steps done, tensors).
+
+        Raises:
+            RunError: the checkpoint is of another scene.
+        """
+        self.denoiser, self.folder, self.mesh_formats = denoiser, folder, mesh_formats
+        self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
         device = torch.device(resolved.device)
-        try:
-            pipeline = load_pipeline(choice.location, local_files_only)
-            dtype = getattr(torch, resolved.precision)
-            self.denoiser = StableDiffusion(pipeline, resolved.guidance, device, dtype)
-        except (OSError, ValueError) as error:
-            raise OptionError(str(error)) from error
-        self.settings = _settings(resolved)
+        settings = _settings(resolved)
         config = GridConfig(
             resolution=resolved.resolution,
             half_size=resolved.half_size,
-            channels=self.denoiser.latent_channels,
+            channels=denoiser.latent_channels,
             background_mapping=resolved.background,
         )
         generator = torch.Generator().manual_seed(resolved.seed)
-        self.grid = VoxelGrid(config, generator).to(device)
-        self.optimizer = make_optimizer(self.grid, self.settings)
-        self.cameras = sample_sjc_cameras(
-            resolved.n_steps, self.denoiser.latent_size, np.random.RandomState(resolved.seed)
-        )
+        grid = VoxelGrid(config, generator).to(device)
+        rng = np.random.RandomState(resolved.seed)
+        cameras = sample_sjc_cameras(resolved.n_steps, denoiser.latent_size, rng)
         scheme = VIEW_SCHEMES[resolved.views]
-        self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in self.cameras]
-
-    def run(self, folder: Path, state: tuple[int, dict] | None, mesh_formats: tuple[MeshFormat, ...]) -> int:
-        """Optimise from a checkpoint's state on, then write the results; return the exit code."""
-        began = time.monotonic()
-        first_step = 0
+        self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
+        text = _embed(prompts, denoiser)
+        self.scene = Scene(
+            grid,
+            make_optimizer(grid, settings),
+            cameras,
+            [text[view] for view in self.views],
+            settings,
+            resolved.seed,
+        )
         if state:
-            first_step, tensors = state
+            self.scene.done, tensors = state
             self._restore(tensors)
-            print(f"resuming at step {first_step} of {self.settings.n_steps}")
-        done = self._optimize(folder, first_step)
-        if done < self.settings.n_steps:
-            print(f"stopped after step {done}, saved. The same command goes on from there: {folder}")
-            return 130
+        self._resumed_at, self._began = self.scene.done, time.monotonic()
+        self._preview_at = _milestones(settings.n_steps, PREVIEW_SHARE)
+        self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
+        (folder / "previews").mkdir(exist_ok=True)
+        self._log = StatsLog(folder, self.scene.done)
+        self._pending: list[tuple[Step, Tensor]] = []
+
+    @property
+    def remaining_steps(self) -> int:
+        """Return how many steps are still to be done."""
+        return self.scene.settings.n_steps - self.scene.done
+
+    def record(self, step: Step, stopping: bool) -> None:
+        """Log a step, with a preview and a checkpoint where they are due or the run is stopping.
+
+        Raises:
+            DivergedError: a latent, a direction or the scene is not finite.
+            OSError: something could not be written.
+        """
+        done = self.scene.done
+        last = stopping or self.remaining_steps == 0
+        self._pending.append((step, _measure(step)))
+        if done % _STATS_EVERY == 0 or done in self._preview_at or last:
+            self._log.write(self._check(self._pending))
+            self._pending = []
+        if done in self._preview_at:
+            path = self.folder / "previews" / f"step_{done:06d}.png"
+            save_preview(path, step, self.denoiser, self._magnitude_max)
+        if done in self._checkpoint_at or last:
+            self._log.flush()
+            self._check_parameters(step)
+            save_checkpoint(self.folder, done, self._state())
+
+    def finish(self) -> None:
+        """Write the results of a scene whose steps are done, and say so.
+
+        Raises:
+            OSError: something could not be written.
+        """
         optimized = time.monotonic()
-        mesh = self._write_results(folder, mesh_formats)
+        mesh = self._write_results()
         finished = time.monotonic()
         result = {
-            "n_steps": self.settings.n_steps,
+            "n_steps": self.scene.settings.n_steps,
             "mesh": mesh,
-            "optimization_time_s": round(optimized - began, 1),
+            "optimization_time_s": round(optimized - self._began, 1),
             "rendering_time_s": round(finished - optimized, 1),
-            "resumed_at_step": first_step,
+            "resumed_at_step": self._resumed_at,
         }
-        write_json(folder / FINISHED, result)
+        write_json(self.folder / FINISHED, result)
         print(
-            f"done in {finished - began:.0f} s ({optimized - began:.0f} s optimisation, "
-            f"{finished - optimized:.0f} s turntable and mesh): {folder}"
+            f"done in {finished - self._began:.0f} s ({optimized - self._began:.0f} s optimisation, "
+            f"{finished - optimized:.0f} s turntable and mesh): {self.folder}"
         )
         if "error" in mesh:
             print(f"warning: no mesh was written. {mesh['error']}", file=sys.stderr)
-        return 0
 
-    def _optimize(self, folder: Path, first_step: int) -> int:
-        """Run the loop and return how many steps are done; fewer than all after Ctrl-C or SIGTERM."""
-        settings, n = self.settings, self.settings.n_steps
-        preview_at, checkpoint_at = _milestones(n, PREVIEW_SHARE), _milestones(n, CHECKPOINT_SHARE)
-        clip_end = self.resolved.clip_end or self.choice.profile.clip_end
-        magnitude_max = clip_end * self.denoiser.latent_channels**0.5
-        (folder / "previews").mkdir(exist_ok=True)
-        text = self._embed()
-        log, pending = StatsLog(folder, first_step), []
-        steps = optimize(
-            self.grid,
-            self.optimizer,
-            self.denoiser,
-            self.cameras,
-            [text[view] for view in self.views],
-            settings,
-            self.resolved.seed,
-            first_step,
-        )
-        done = first_step
-        with _stop_requests() as stop, tqdm(initial=first_step, total=n, unit="step") as bar:
-            for step in steps:
-                done = step.step + 1
-                pending.append((step, _measure(step)))
-                last = bool(stop) or done == n
-                if done % _STATS_EVERY == 0 or done in preview_at or last:
-                    log.write(self._check(pending))
-                    pending = []
-                if done in preview_at:
-                    path = folder / "previews" / f"step_{done:06d}.png"
-                    save_preview(path, step, self.denoiser, magnitude_max)
-                if done in checkpoint_at or last:
-                    log.flush()
-                    self._check_parameters(step)
-                    save_checkpoint(folder, done, self._state())
-                bar.update()
-                if step.clip_value is not None:
-                    bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
-                if last:
-                    break
-        log.close()
-        return done
-
-    def _embed(self) -> dict[str, Tensor]:
-        """Return the text embedding of every view, each distinct prompt embedded once."""
-        distinct = list(dict.fromkeys(self.prompts.sent.values()))
-        rows = dict(zip(distinct, self.denoiser.embed(distinct).split(1)))
-        return {view: rows[prompt] for view, prompt in self.prompts.sent.items()}
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
 
     def _check(self, pending: list[tuple[Step, Tensor]]) -> list[dict]:
         """Read the measurements from the device, as rows of `stats.jsonl`.
@@ -221,16 +194,16 @@ class Session:
         Raises:
             DivergedError: names the parameter.
         """
-        for name, param in self.grid.named_parameters():
+        for name, param in self.scene.grid.named_parameters():
             if not torch.isfinite(param).all():
                 raise DivergedError(
                     f"the scene must stay finite. After step {step.step} (sigma {float(step.sigma):.4g}) its "
                     f"{name} is not. The last good checkpoint is kept. Try a lower --lr or --guidance."
                 )
 
-    def _write_results(self, folder: Path, mesh_formats: tuple[MeshFormat, ...]) -> dict:
+    def _write_results(self) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        grid, denoiser = self.grid, self.denoiser
+        folder, grid, denoiser = self.folder, self.scene.grid, self.denoiser
         previews = sorted((folder / "previews").glob("step_*.png"))
         save_score_magnitude(folder / "score_magnitude.png", previews)
         save_contact_sheet(folder / "contact_sheet.png", grid, denoiser)
@@ -239,26 +212,27 @@ class Session:
             mesh = extract_mesh(grid, denoiser.decode, denoiser.latent_size)
         except EmptyMeshError as error:
             return {"error": str(error)}
-        for ending in mesh_formats:
+        for ending in self.mesh_formats:
             with atomic(folder / f"mesh.{ending}") as partial:
                 mesh.save(partial)
         return {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "level": mesh.level}
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""
-        state = {f"grid.{name}": p for name, p in self.grid.named_parameters()}
-        for name, param in self.grid.named_parameters():
-            for key, value in self.optimizer.state[param].items():
+        grid, optimizer = self.scene.grid, self.scene.optimizer
+        state = {f"grid.{name}": p for name, p in grid.named_parameters()}
+        for name, param in grid.named_parameters():
+            for key, value in optimizer.state[param].items():
                 state[f"adamax.{name}.{key}"] = value
         return state
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         try:
             with torch.no_grad():
-                for name, param in self.grid.named_parameters():
+                for name, param in self.scene.grid.named_parameters():
                     param.copy_(state[f"grid.{name}"])
                     prefix = f"adamax.{name}."
-                    self.optimizer.state[param] = {
+                    self.scene.optimizer.state[param] = {
                         key.removeprefix(prefix): (
                             value.clone() if key.endswith(".step") else value.to(param.device)
                         )
@@ -273,10 +247,17 @@ class Session:
 
 
 def _settings(r: Resolved) -> Settings:
-    same = ("n_steps", "lr", "background_lr", "n_noise", "var_red", "depth_weight", "depth_loss")
+    same = ("n_steps", "guidance", "lr", "background_lr", "n_noise", "var_red", "depth_weight", "depth_loss")
     emptiness = tuple(f"emptiness_{k}" for k in ("weight", "scale", "step", "multiplier"))
     fields = {name: getattr(r, name) for name in (*same, *emptiness)}
     return Settings(**fields, clip=ClipSchedule(r.clip_start, r.clip_end))
+
+
+def _embed(prompts: ViewPrompts, denoiser: StableDiffusion) -> dict[str, Tensor]:
+    """Return the text embedding of every view, each distinct prompt embedded once."""
+    distinct = list(dict.fromkeys(prompts.sent.values()))
+    rows = dict(zip(distinct, denoiser.embed(distinct).split(1)))
+    return {view: rows[prompt] for view, prompt in prompts.sent.items()}
 
 
 def _milestones(n_steps: int, share: float) -> set[int]:
@@ -303,21 +284,3 @@ def _measure(step: Step) -> Tensor:
             step.rendering.emptiness,
         ]
     )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Yield a list that is empty until SIGINT or SIGTERM comes; a second one stops at once."""
-    received: list[int] = []
-
-    def note(number, frame):
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -115,3 +115,24 @@ def bert_folder(tmp_path_factory):
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def command(eps_folder, tmp_path):
+    """Return a function that runs the command on a tiny model and returns exit code and run folders."""
+
+    import run_sjc
+
+    def call(*arguments, model=eps_folder, prompt="a smiling cat"):
+        argv = [
+            *("--prompt", prompt, "--model", str(model), "--run_root", str(tmp_path / "runs")),
+            *("--n_steps", "60", "--resolution", "12", "--guidance", "2"),
+            *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
+            *arguments,
+        ]
+        code = run_sjc.main(argv)
+        root = tmp_path / "runs"
+        folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.exists() else []
+        return code, folders
+
+    return call

@@ -18,7 +18,7 @@ def pipeline(request):
 @pytest.mark.parametrize("timestep", [10, 300, 969])
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_denoised_equals_the_schedulers_pred_original_sample(pipeline, timestep, guidance):
-    sd = StableDiffusion(pipeline, guidance, CPU, torch.float32)
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
     text, none = sd.embed(["a smiling cat"]), sd.embed([""])
     noised_vp = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -27,31 +27,33 @@ def test_denoised_equals_the_schedulers_pred_original_sample(pipeline, timestep,
     pipeline.scheduler.set_timesteps(1000)
     reference = pipeline.scheduler.step(output, timestep, noised_vp).pred_original_sample
     sigma = sd.sigmas[timestep]
-    ours = sd.denoise(noised_vp * (1 + sigma**2).sqrt(), sigma[None], text)
+    ours = sd.denoise(noised_vp * (1 + sigma**2).sqrt(), sigma[None], text, torch.tensor([guidance]))
     scale = reference.abs().max()
     torch.testing.assert_close(ours / scale, reference / scale, atol=1e-4, rtol=1e-4)
 
 
-def test_each_row_has_its_own_sigma_and_text(pipeline):
-    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+def test_each_row_has_its_own_sigma_text_and_guidance(pipeline):
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
     text = sd.embed(["a smiling cat", "back view a dog"])
     noised = torch.randn(2, 4, 8, 8)
     sigma = sd.sigmas[torch.tensor([50, 800])]
-    together = sd.denoise(noised, sigma, text)
+    guidance = torch.tensor([5.0, 2.0])
+    together = sd.denoise(noised, sigma, text, guidance)
     for i in range(2):
-        alone = sd.denoise(noised[i : i + 1], sigma[i : i + 1], text[i : i + 1])
+        alone = sd.denoise(*(t[i : i + 1] for t in (noised, sigma, text, guidance)))
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_sigma_is_snapped(pipeline):
-    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
     noised, text = torch.randn(1, 4, 8, 8), sd.embed(["a cat"])
-    near = sd.denoise(noised, sd.sigmas[500:501] * 1.0001, text)
-    torch.testing.assert_close(near, sd.denoise(noised, sd.sigmas[500:501], text))
+    guidance = torch.tensor([5.0])
+    near = sd.denoise(noised, sd.sigmas[500:501] * 1.0001, text, guidance)
+    torch.testing.assert_close(near, sd.denoise(noised, sd.sigmas[500:501], text, guidance))
 
 
 def test_decode_is_in_range_and_undoes_the_scaling(pipeline):
-    sd = StableDiffusion(pipeline, 5.0, CPU, torch.float32)
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
     latent = torch.randn(1, 4, 8, 8)
     image = sd.decode(latent)
     assert image.shape == (1, 3, 64, 64)
@@ -65,9 +67,9 @@ def test_half_precision_is_close(pipeline):
     text = "a smiling cat"
     results = []
     for dtype in (torch.float32, torch.bfloat16):
-        sd = StableDiffusion(pipeline, 2.0, CPU, dtype)
+        sd = StableDiffusion(pipeline, CPU, dtype)
         noised = torch.ones(1, 4, 8, 8)
-        results.append(sd.denoise(noised, sd.sigmas[400:401], sd.embed([text])))
+        results.append(sd.denoise(noised, sd.sigmas[400:401], sd.embed([text]), torch.tensor([2.0])))
     assert results[1].dtype == torch.float32
     torch.testing.assert_close(*results, atol=0.1, rtol=0.1)
 
@@ -85,7 +87,7 @@ def test_other_predictions_are_refused(pipeline):
                 prediction_type = "sample"
 
     with pytest.raises(ValueError, match="must predict epsilon or v"):
-        StableDiffusion(Other, 1.0, CPU, torch.float32)
+        StableDiffusion(Other, CPU, torch.float32)
 
 
 def test_folders_that_are_no_pipeline_are_refused(tmp_path):

@@ -13,31 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 import run_sjc
-from sjc_debiased import session
-from sjc_debiased.optimize import draw_noise
+from adapt_sd import StableDiffusion
+from sjc_debiased import prepare, session
+from sjc_debiased.optimize import Scene, Settings, draw_noise
 from sjc_debiased.runs import FINISHED
+from voxnerf.grid import GridConfig, VoxelGrid
 
 ROOT = Path(__file__).parents[1]
-N_STEPS = 60
-
-
-@pytest.fixture
-def command(eps_folder, tmp_path):
-    """Return a function that runs the command on a tiny model and returns exit code and run folders."""
-
-    def call(*arguments, model=eps_folder, prompt="a smiling cat"):
-        argv = [
-            *("--prompt", prompt, "--model", str(model), "--run_root", str(tmp_path / "runs")),
-            *("--n_steps", str(N_STEPS), "--resolution", "12", "--guidance", "2"),
-            *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
-            *arguments,
-        ]
-        code = run_sjc.main(argv)
-        root = tmp_path / "runs"
-        folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.exists() else []
-        return code, folders
-
-    return call
+N_STEPS = 60  # of `command` in conftest.py
 
 
 def stats_of(folder):
@@ -91,9 +74,11 @@ def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
     class Denoiser:
         sigmas, latent_channels, latent_size = torch.arange(1000.0), 4, 8
 
+    grid = VoxelGrid(GridConfig(resolution=2))
+
     def draw(seed, step):
-        settings = session.Settings(n_noise=2)
-        sigma, noise = draw_noise(seed, step, settings, Denoiser, torch.device("cpu"))
+        scene = Scene(grid, None, [], [], Settings(n_noise=2), seed, done=step)
+        sigma, noise = draw_noise(scene, Denoiser)
         return sigma.item(), noise
 
     draws = {(seed, step): draw(seed, step) for seed in (0, 1, 77) for step in (0, 1, 500)}
@@ -181,14 +166,14 @@ def test_seeds_differ_and_repeat(command, tmp_path):
 
 
 def test_a_direction_that_is_not_finite_stops_the_run(command, monkeypatch, capsys):
-    original = session.StableDiffusion.denoise
+    original = StableDiffusion.denoise
 
-    def overflow(self, noised, sigma, text):
+    def overflow(self, noised, sigma, text, guidance):
         overflow.calls += 1
-        return original(self, noised, sigma, text) * (float("inf") if overflow.calls > 13 else 1)
+        return original(self, noised, sigma, text, guidance) * (float("inf") if overflow.calls > 13 else 1)
 
     overflow.calls = 0
-    monkeypatch.setattr(session.StableDiffusion, "denoise", overflow)
+    monkeypatch.setattr(StableDiffusion, "denoise", overflow)
     code, (folder,) = command()
     assert code == 1
     message = capsys.readouterr().err
@@ -226,8 +211,8 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(session, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
-    monkeypatch.setattr(session, "Bert", lambda *_: pytest.fail("a language model was loaded"))
+    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(prepare, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
     assert message in capsys.readouterr().err
@@ -253,7 +238,7 @@ def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
     (folder / FINISHED).unlink()
     newest = max((folder / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
-    monkeypatch.setattr(session, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err
@@ -310,21 +295,24 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys):
 
 def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
     sent = []
-    original = session.StableDiffusion.denoise
+    original = StableDiffusion.denoise
     monkeypatch.setattr(
-        session.StableDiffusion,
+        StableDiffusion,
         "denoise",
-        lambda self, noised, sigma, text: (sent.append(text), original(self, noised, sigma, text))[1],
+        lambda self, noised, sigma, text, guidance: (
+            sent.append(text),
+            original(self, noised, sigma, text, guidance),
+        )[1],
     )
     embedded = {}
-    embed = session.StableDiffusion.embed
+    embed = StableDiffusion.embed
 
     def remember(self, prompts):
         rows = embed(self, prompts)
         embedded.update(zip(prompts, rows))
         return rows
 
-    monkeypatch.setattr(session.StableDiffusion, "embed", remember)
+    monkeypatch.setattr(StableDiffusion, "embed", remember)
     _, (folder,) = command()
     prefixes = {"front": "front", "side": "side", "back": "backside", "top": "overhead"}
     for row, text in zip(stats_of(folder), sent):

@@ -1,5 +1,7 @@
 """Presets, the commands of SJC and D-SDS, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 import tyro
 
@@ -9,8 +11,8 @@ from sjc_debiased.config import (
     OptionError,
     Options,
     resolve,
-    translate_dsds_arguments,
 )
+from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.profiles import STABLE_DIFFUSION, Profile
 
 
@@ -24,11 +26,12 @@ def parse(command):
 
 
 def resolved(options, profile=STABLE_DIFFUSION):
-    return resolve(options, profile, "sd", "0" * 64, "cpu", "float32")
+    (run,) = resolve(options, profile, "sd", "0" * 64, "cpu", "float32")
+    return run
 
 
 def of(**fields):
-    return resolved(Options(prompt="a cat", **fields))
+    return resolved(Options(prompt=("a cat",), **fields))
 
 
 def test_the_three_rows_of_table_1():
@@ -119,7 +122,7 @@ def test_static_ends_are_those_of_the_dynamic_range():
 def test_a_profile_moves_numbers_and_not_the_method():
     profile = Profile(n_steps=900, guidance=8.0, clip_start=0.15, clip_end=0.6)
     for preset in PRESETS:
-        r = resolved(Options(prompt="a cat", preset=preset), profile)
+        r = resolved(Options(prompt=("a cat",), preset=preset), profile)
         assert (r.n_steps, r.guidance) == (900, 8.0)
         assert r.views == of(preset=preset).views
         assert (r.clip_start is None) == (of(preset=preset).clip_start is None)
@@ -162,10 +165,22 @@ def test_score_thres(arguments, start, end):
     assert (r.clip_start, r.clip_end) == (start, end)
 
 
+def test_one_run_for_each_prompt_and_seed():
+    options = parse(["--prompt", "a cat", "--prompt", "a dog", "--prompt", "a cat", "--seeds", "0,2"])
+    runs = resolve(options, STABLE_DIFFUSION, "sd", "0" * 64, "cpu", "float32")
+    assert [(r.prompt, r.seed) for r in runs] == [("a cat", 0), ("a cat", 2), ("a dog", 0), ("a dog", 2)]
+
+
 REFUSED = [
-    ({"prompt": "  "}, "--prompt must have a word"),
-    ({"prompt": "..."}, r"--prompt must have a word. It is '\.\.\.'"),
-    ({"prompt": "a\0cat"}, "NUL"),
+    ({"prompt": ()}, "--prompt must be given"),
+    ({"seeds": "0;1"}, "--seeds must be whole numbers"),
+    ({"seeds": "0,-1"}, "--seed must be between"),
+    ({"seeds": "0,1", "seed": 3}, "--seed and --seeds say the same"),
+    ({"seeds": "0,1", "resume": Path("x")}, "--resume goes on with one run"),
+    ({"pack": 0}, "--pack must be at least 1"),
+    ({"prompt": ("  ",)}, "--prompt must have a word"),
+    ({"prompt": ("...",)}, r"--prompt must have a word. It is '\.\.\.'"),
+    ({"prompt": ("a\0cat",)}, "NUL"),
     ({"n_steps": 0}, "--n_steps must be at least 1. It is 0"),
     ({"n_noise": -1}, "--n_noise must be at least 1"),
     ({"guidance": float("nan")}, "--guidance must be finite and not negative. It is nan"),
@@ -184,7 +199,7 @@ REFUSED = [
 @pytest.mark.parametrize(("fields", "message"), REFUSED)
 def test_refused(fields, message):
     with pytest.raises(OptionError, match=message):
-        resolved(Options(**({"prompt": "a cat"} | fields)))
+        resolved(Options(**({"prompt": ("a cat",)} | fields)))
 
 
 @pytest.mark.parametrize("arguments", ["--score_thres x", "--score_dynamic maybe", "--score_thres"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.optimize import Settings, make_optimizer, optimization_step
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.render import render
@@ -53,24 +53,18 @@ def test_loop(golden, name):
     settings = Settings(
         n_steps=12, clip=clip.get(name, ClipSchedule(None, None)), var_red=name != "no_var_red"
     )
-    optimizer = make_optimizer(grid, settings)
+    cameras = [Camera(pose, k, 8, 8, 0.0, 0.0) for pose, k in zip(g["c2w"], g["intrinsics"])]
+    text = [torch.zeros(1, 1, 1)] * 12
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
     mu, variance = torch.from_numpy(g["mu"]), float(g["data_variance"])
 
-    def denoise(noised, sigma):
+    def denoise(noised, sigma, text, guidance):
         s2 = sigma.view(-1, 1, 1, 1) ** 2
         return (mu * s2 + noised * variance) / (variance + s2)
 
     for i in range(12):
-        step = optimization_step(
-            grid,
-            optimizer,
-            denoise,
-            Camera(g["c2w"][i], g["intrinsics"][i], 8, 8, 0.0, 0.0),
-            torch.tensor(g["sigma"][i], dtype=torch.float32),
-            torch.from_numpy(g["noise"][i : i + 1]),
-            i,
-            settings,
-        )
+        draw = torch.tensor(g["sigma"][i], dtype=torch.float32), torch.from_numpy(g["noise"][i : i + 1])
+        (step,) = optimize_step([scene], [draw], denoise)
         latent = step.rendering.latent
         emptiness = step.rendering.emptiness * settings.emptiness_weight_at(i)
         ours = np.array([latent.mean(), latent.std(), emptiness])

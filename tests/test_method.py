@@ -9,7 +9,12 @@ from sjc_debiased.clipping import ClipSchedule, clip
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Settings
-from sjc_debiased.score import paas_direction
+from sjc_debiased.score import paas_direction, perturb
+
+
+def direction_of(denoise, latent, sigma, noise, var_red=True):
+    noised = perturb(latent, sigma, noise)
+    return paas_direction(denoise(noised, sigma.expand(len(noise))), latent, noised, sigma, var_red)
 
 
 def gaussian_denoiser(mu, s):
@@ -23,22 +28,22 @@ def test_paas_of_a_gaussian_has_its_closed_form():
     latent = torch.full((1, 4, 3, 3), -0.4)
     noise = torch.randn(20_000, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     expected = sigma * (mu + 0.4) / (s**2 + sigma**2)
-    direction = paas_direction(gaussian_denoiser(mu, s), latent, sigma, noise)
+    direction = direction_of(gaussian_denoiser(mu, s), latent, sigma, noise)
     torch.testing.assert_close(direction, torch.full_like(latent, expected), atol=0.01, rtol=0)
 
 
 def test_without_variance_reduction_the_mean_noise_is_subtracted():
     latent, noise = torch.randn(1, 4, 3, 3), torch.randn(3, 4, 3, 3)
     denoise = gaussian_denoiser(0.1, 0.8)
-    eq16 = paas_direction(denoise, latent, torch.tensor(0.9), noise)
-    eq15 = paas_direction(denoise, latent, torch.tensor(0.9), noise, var_red=False)
+    eq16 = direction_of(denoise, latent, torch.tensor(0.9), noise)
+    eq15 = direction_of(denoise, latent, torch.tensor(0.9), noise, var_red=False)
     torch.testing.assert_close(eq16 - eq15, noise.mean(0, keepdim=True))
 
 
 def test_eps_form():
     """With D(z) = z - sigma eps the direction is n - eps."""
     latent, noise, eps = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
-    direction = paas_direction(lambda z, s: z - s.view(-1, 1, 1, 1) * eps, latent, torch.tensor(2.0), noise)
+    direction = direction_of(lambda z, s: z - s.view(-1, 1, 1, 1) * eps, latent, torch.tensor(2.0), noise)
     torch.testing.assert_close(direction, noise - eps, atol=1e-5, rtol=1e-5)
 
 

@@ -25,8 +25,9 @@ from sjc_debiased.runs import (
 
 
 def resolved(**fields):
-    options = Options(**({"prompt": "a smiling cat", "debias": True} | fields))
-    return resolve(options, STABLE_DIFFUSION, "sd", "0" * 64, "cpu", "float32")
+    options = Options(**({"prompt": ("a smiling cat",), "debias": True} | fields))
+    (run,) = resolve(options, STABLE_DIFFUSION, "sd", "0" * 64, "cpu", "float32")
+    return run
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_stats_go_on_at_the_checkpoints_step(tmp_path):
 def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="must be writable"):
-        check_run_root(tmp_path / "file", resolved())
+        check_run_root(tmp_path / "file", [resolved()])
 
 
 def test_a_full_disk_is_refused(tmp_path, monkeypatch):
@@ -144,4 +145,4 @@ def test_a_full_disk_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(RunError, match="needs about .* MiB"):
-        check_run_root(tmp_path, resolved())
+        check_run_root(tmp_path, [resolved()])

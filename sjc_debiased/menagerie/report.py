@@ -29,9 +29,9 @@ _PER_CELL = 16
 _TRUE_VIEWS = {"front": 0, "side": 90, "back": 180}
 
 
-def load_denoiser(weights: Path = WEIGHTS, guidance: float = SAMPLE_GUIDANCE) -> StableDiffusion:
+def load_denoiser(weights: Path = WEIGHTS) -> StableDiffusion:
     """Return the embedded model in bfloat16."""
-    return StableDiffusion(load_pipeline(str(weights)), guidance, device(), torch.bfloat16)
+    return StableDiffusion(load_pipeline(str(weights)), device(), torch.bfloat16)
 
 
 @torch.no_grad()
@@ -46,9 +46,10 @@ def sample(denoiser: StableDiffusion, prompts: list[str], seed: int, n_steps: in
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(denoiser.device)
     ticks = torch.linspace(len(denoiser.sigmas) - 1, 0, n_steps + 1).round().long()
     text, latent = denoiser.embed(prompts), noise * denoiser.sigmas[-1]
+    guidance = noise.new_full((len(prompts),), SAMPLE_GUIDANCE)
     for here, there in zip(ticks, ticks[1:]):
         sigma = denoiser.sigmas[here].expand(len(prompts))
-        denoised = denoiser.denoise(latent, sigma, text)
+        denoised = denoiser.denoise(latent, sigma, text, guidance)
         latent = denoised + (latent - denoised) * (denoiser.sigmas[there] / denoiser.sigmas[here])
     return denoiser.decode(latent)
 

@@ -19,7 +19,9 @@ from sjc_debiased.menagerie.training import SEED, device, fit, save, step_genera
 _TEXT_WIDTH = 128
 _P_NO_CAPTION = 0.1
 _BATCH = 32
-_MAX_SNR = 5.0  # min-SNR loss weight (arXiv:2303.09556): steps go to shapes rather than to the last bit of noise
+_MAX_SNR = (
+    5.0  # min-SNR loss weight (arXiv:2303.09556): steps go to shapes rather than to the last bit of noise
+)
 
 
 class TextToImage(nn.Module):

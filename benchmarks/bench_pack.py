@@ -1,0 +1,92 @@
+"""Objects per hour against the number of scenes in one U-Net call, in one run.
+
+python benchmarks/bench_pack.py [--model menagerie|FOLDER] [--device cpu|cuda] [--packs 1 2 4 8] [--out FILE.json]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+import tyro
+
+from adapt_sd import StableDiffusion, load_pipeline
+from benchmarks.machine import describe, write_json
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.models import choose_model
+from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+from voxnerf.cameras import sample_sjc_cameras
+from voxnerf.grid import GridConfig, VoxelGrid
+
+
+def main(
+    model: str = "menagerie",
+    device: str = "cpu",
+    precision: str = "bfloat16",
+    packs: tuple[int, ...] = (1, 2, 4, 8),
+    warmup_steps: int = 200,
+    rounds: int = 5,
+    steps: int = 20,
+    out: Path | None = None,
+) -> None:
+    """Print the table; write it as JSON with the machine to `out`.
+
+    The packs take turns, `steps` steps each, for `rounds` rounds, so that a slow moment of the machine
+    meets all of them. Objects per hour are those of the optimisation alone, at the model's own number
+    of steps; turntable and mesh take the same time whatever the pack.
+    """
+    choice = choose_model(model, device)
+    profile, place = choice.profile, torch.device(device)
+    denoiser = StableDiffusion(load_pipeline(choice.location), place, getattr(torch, precision))
+    settings = Settings(
+        n_steps=warmup_steps + rounds * steps * len(packs),
+        guidance=profile.guidance,
+        emptiness_weight=profile.emptiness_weight,
+        background_lr=profile.background_lr,
+        clip=ClipSchedule(profile.clip_start, profile.clip_end),
+    )
+    scenes = [_scene(seed, settings, profile, denoiser) for seed in range(max(packs))]
+    for _ in range(warmup_steps):
+        for scene in scenes:
+            _advance([scene], denoiser)
+    seconds: dict[int, list[float]] = {k: [] for k in packs}
+    for _ in range(rounds):
+        for k in packs:
+            began = time.perf_counter()
+            for _ in range(steps):
+                _advance(scenes[:k], denoiser)
+            if place.type == "cuda":
+                torch.cuda.synchronize(place)
+            seconds[k].append((time.perf_counter() - began) / steps)
+    print("| scenes in a call | ms a step | ms a step and scene | objects an hour | against 1 |\n|---|---|---|---|---|")
+    rows = []
+    for k in packs:
+        step = statistics.median(seconds[k])
+        hourly = 3600 * k / (step * profile.n_steps)
+        gain = statistics.median(a / packs[0] / (b / k) for a, b in zip(seconds[packs[0]], seconds[k]))
+        rows.append({"pack": k, "step_ms": 1e3 * step, "objects_per_hour": hourly, "gain": gain})
+        print(f"| {k} | {1e3 * step:.1f} | {1e3 * step / k:.1f} | {hourly:.0f} | {gain:.2f} |")
+    if out:
+        write_json(out, {"machine": describe(place), "model": choice.name, "rows": rows})
+
+
+def _scene(seed: int, settings: Settings, profile, denoiser: StableDiffusion) -> Scene:
+    config = GridConfig(resolution=profile.resolution, half_size=profile.half_size)
+    grid = VoxelGrid(config, torch.Generator().manual_seed(seed)).to(denoiser.device)
+    cameras = sample_sjc_cameras(settings.n_steps, denoiser.latent_size, np.random.RandomState(seed))
+    text = denoiser.embed(["front view of a smiling cat"])
+    return Scene(grid, make_optimizer(grid, settings), cameras, [text] * settings.n_steps, settings, seed)
+
+
+def _advance(scenes: list[Scene], denoiser: StableDiffusion) -> None:
+    optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

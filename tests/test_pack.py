@@ -1,0 +1,97 @@
+"""Several runs in one call of the U-Net: each as it would be alone, and none hurt by another."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from adapt_sd import StableDiffusion, load_pipeline
+from sjc_debiased import session
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+from sjc_debiased.runs import FINISHED
+from voxnerf.cameras import sample_sjc_cameras
+from voxnerf.grid import GridConfig, VoxelGrid
+
+
+def scene_of(denoiser, prompt, seed, guidance, n_noise):
+    settings = Settings(
+        n_steps=20,
+        guidance=guidance,
+        n_noise=n_noise,
+        emptiness_weight=1.0,
+        clip=ClipSchedule(0.5, 2.0),
+    )
+    grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(seed))
+    cameras = sample_sjc_cameras(20, 8, np.random.RandomState(seed))
+    text = [denoiser.embed([prompt])] * 20
+    return Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed)
+
+
+def test_scenes_together_equal_scenes_alone(eps_folder):
+    denoiser = StableDiffusion(load_pipeline(str(eps_folder)), torch.device("cpu"), torch.float32)
+    kinds = [("a cat", 0, 2.0, 1), ("back view a dog", 1, 5.0, 2), ("a panda", 7, 3.0, 1)]
+    alone = [scene_of(denoiser, *kind) for kind in kinds]
+    for scene in alone:
+        for _ in range(20):
+            optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+    together = [scene_of(denoiser, *kind) for kind in kinds]
+    for _ in range(5):  # one of them is ahead of the others
+        optimize_step(together[1:2], [draw_noise(together[1], denoiser)], denoiser.denoise)
+    for _ in range(20):
+        active = [s for s in together if s.done < 20]
+        optimize_step(active, [draw_noise(s, denoiser) for s in active], denoiser.denoise)
+    for one, other in zip(alone, together):
+        assert one.done == other.done == 20
+        for (name, a), b in zip(one.grid.named_parameters(), other.grid.parameters()):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_one_command_makes_several_objects(command):
+    code, folders = command("--seeds", "0,1", "--pack", "2", "--prompt", "a dog")
+    assert code == 0
+    assert [f.name for f in folders] == [
+        "00000-sjc-a-smiling-cat-seed0",
+        "00001-sjc-a-smiling-cat-seed1",
+        "00002-sjc-a-dog-seed0",
+        "00003-sjc-a-dog-seed1",
+    ]
+    assert all((f / FINISHED).exists() for f in folders)
+
+
+def test_one_that_diverges_leaves_the_rest_running(command, monkeypatch, capsys):
+    original = session.Session._check
+
+    def check(self, pending):
+        if "seed1" in self.folder.name and pending[0][0].step >= 20:
+            raise session.DivergedError("this one diverged")
+        return original(self, pending)
+
+    monkeypatch.setattr(session.Session, "_check", check)
+    code, folders = command("--seeds", "0,1,2", "--pack", "2")
+    assert code == 1
+    assert "this one diverged" in capsys.readouterr().err
+    assert [(f / FINISHED).exists() for f in folders] == [True, False, True]
+
+
+def test_a_finished_one_is_left_alone(command, capsys):
+    command("--seed", "1")
+    code, folders = command("--seeds", "0,1,2", "--pack", "3")
+    assert code == 0
+    assert "finished already" in capsys.readouterr().out
+    assert len(folders) == 3
+    seeds = [json.loads((f / "options.json").read_text())["resolved"]["seed"] for f in folders]
+    assert sorted(seeds) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), ValueError("a bug")])
+def test_whatever_a_run_fails_with_is_said(command, monkeypatch, capsys, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(session, "save_contact_sheet", fail)
+    code, (folder,) = command()
+    assert code == 1
+    assert str(error) in capsys.readouterr().err
+    assert not (folder / FINISHED).exists()
