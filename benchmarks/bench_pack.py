@@ -1,6 +1,6 @@
 """Objects per hour against the number of scenes in one U-Net call, in one run.
 
-python benchmarks/bench_pack.py [--model menagerie|FOLDER] [--device cpu|cuda] [--packs 1 2 4 8] [--out FILE.json]
+python benchmarks/bench_pack.py [--model menagerie|FOLDER] [--device cpu|cuda] [--packs 1 2 4 8] [--out FILE]
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 import tyro
+from benchmarks.machine import describe, write_json
 
 from adapt_sd import StableDiffusion, load_pipeline
-from benchmarks.machine import describe, write_json
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
@@ -64,7 +64,10 @@ def main(
             if place.type == "cuda":
                 torch.cuda.synchronize(place)
             seconds[k].append((time.perf_counter() - began) / steps)
-    print("| scenes in a call | ms a step | ms a step and scene | objects an hour | against 1 |\n|---|---|---|---|---|")
+    print(
+        "| scenes in a call | ms a step | ms a step and scene | objects an hour | against 1 |\n"
+        "|---|---|---|---|---|"
+    )
     rows = []
     for k in packs:
         step = statistics.median(seconds[k])

@@ -16,7 +16,7 @@ Ended = tuple[Session, Exception | None]
 
 
 def run_packed(
-    sessions: Iterable[Session], denoiser: Denoiser, pack: int, total_steps: int
+    sessions: Iterable[Session], denoiser: Denoiser, pack: int, total_steps: int, quiet: bool = False
 ) -> Iterator[Ended]:
     """Optimise runs to their results, `pack` of them at a time; yield each as it ends.
 
@@ -25,13 +25,13 @@ def run_packed(
 
     Args:
         sessions: taken from one by one, as room appears.
-        total_steps: of all of them, for the progress bar.
+        total_steps: of all of them, for the progress bar, which `quiet` leaves out.
 
     Yields:
         A session, and the error that ended it or None.
     """
     waiting, active = iter(sessions), []
-    with _stop_requests() as stop, tqdm(total=total_steps, unit="step") as bar:
+    with _stop_requests() as stop, tqdm(total=total_steps, unit="step", disable=quiet) as bar:
         while True:
             while len(active) < pack and not stop and (session := next(waiting, None)):
                 active.append(session)

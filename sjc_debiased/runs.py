@@ -104,8 +104,21 @@ def _unwritable(place: Path, error: OSError) -> RunError:
 
 def find_run(run_root: Path, resolved: Resolved) -> Path | None:
     """Return the newest run folder with the same resolved options, or None."""
-    wanted = _as_json(resolved)
-    return next((p for p in reversed(_folders(run_root)) if saved_options(p) == wanted), None)
+    return index_runs(run_root).get(run_key(resolved))
+
+
+def index_runs(run_root: Path) -> dict[str, Path]:
+    """Return the newest run folder of each set of resolved options, by its `run_key`."""
+    return {_key(saved_options(folder)): folder for folder in run_folders(run_root)}
+
+
+def run_key(resolved: Resolved) -> str:
+    """Return what tells a run from all others: its resolved options as text."""
+    return _key(_as_json(resolved))
+
+
+def _key(options: dict | None) -> str:
+    return json.dumps(options, sort_keys=True)
 
 
 def create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
@@ -113,7 +126,7 @@ def create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
 
     The folder appears with its options in it or not at all.
     """
-    numbered = _folders(run_root)
+    numbered = run_folders(run_root)
     number = int(numbered[-1].name[:5]) + 1 if numbered else 0
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=run_root))
     draft.chmod(0o755)
@@ -290,7 +303,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _folders(run_root: Path) -> list[Path]:
+def run_folders(run_root: Path) -> list[Path]:
     """Return the numbered run folders of a parent, by their numbers."""
     if not run_root.is_dir():
         return []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adapt_sd import StableDiffusion, load_pipeline
+from sjc_debiased.evaluation.intervals import wilson
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature
@@ -71,14 +72,6 @@ def write(weights: Path, docs: Path) -> None:
         _hashes(weights),
     ]
     (docs / "menagerie_quality.md").write_text("\n".join(parts))
-
-
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % interval of a rate (Wilson, 1927)."""
-    p, spread = successes / n, z * z / n
-    middle = (p + spread / 2) / (1 + spread)
-    half = z * ((p * (1 - p) + spread / 4) / n) ** 0.5 / (1 + spread)
-    return middle - half, middle + half
 
 
 def _rate(hits: Tensor) -> str:

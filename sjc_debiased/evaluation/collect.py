@@ -1,0 +1,90 @@
+"""Gather measured runs, and compare presets on the same prompts and seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sjc_debiased.evaluation.intervals import bootstrap, wilson
+from sjc_debiased.evaluation.measure import saved_metrics
+from sjc_debiased.runs import run_folders
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measured run: where it is, what it was, and what was found."""
+
+    folder: Path
+    prompt: str
+    preset: str
+    seed: int
+    model: str
+    commit: str
+    metrics: dict
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval and the number of objects behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def collect(run_root: Path) -> list[Measured]:
+    """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest."""
+    found = {}
+    for folder in run_folders(run_root):
+        metrics = saved_metrics(folder)
+        if metrics is None:
+            continue
+        options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+        r = options["resolved"]
+        commit = (options.get("git_commit") or "unknown")[:12]
+        key = r["prompt"], r["preset"], r["seed"]
+        found[key] = Measured(folder, *key, r["model"], commit, metrics)
+    return [found[key] for key in sorted(found)]
+
+
+def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:
+    """Return the mean of a measurement over the objects of a preset, or None where there is none.
+
+    The interval resamples prompts, because the seeds of one prompt resemble each other.
+    """
+    pairs = [(value(r.metrics), r.prompt) for r in runs if r.preset == preset]
+    pairs = [(v, p) for v, p in pairs if v is not None]
+    if not pairs:
+        return None
+    values, prompts = zip(*pairs)
+    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))
+
+
+def rate_of(runs: list[Measured], preset: str, holds: Callable[[dict], bool | None]) -> Estimate | None:
+    """Return the share of a preset's objects for which something holds, with its Wilson interval."""
+    answers = [holds(r.metrics) for r in runs if r.preset == preset]
+    answers = [a for a in answers if a is not None]
+    if not answers:
+        return None
+    return Estimate(sum(answers) / len(answers), *wilson(sum(answers), len(answers)), len(answers))
+
+
+def difference(
+    runs: list[Measured], preset: str, baseline: str, value: Callable[[dict], float | None]
+) -> Estimate | None:
+    """Return the mean difference of two presets over the (prompt, seed) pairs that both have."""
+    of = {(r.preset, r.prompt, r.seed): value(r.metrics) for r in runs}
+    pairs = []
+    for (name, prompt, seed), ours in of.items():
+        theirs = of.get((baseline, prompt, seed))
+        if name == preset and ours is not None and theirs is not None:
+            pairs.append((float(ours) - float(theirs), prompt))
+    if not pairs:
+        return None
+    values, prompts = zip(*pairs)
+    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))

@@ -1,0 +1,117 @@
+"""Measure finished runs: python -m sjc_debiased.evaluation.measure RUN_ROOT. Writes `metrics.json` in each.
+
+A run that was measured is not measured again, so the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from prompts.views import DSDS_VIEWS
+from sjc_debiased.evaluation.a_lpips import a_lpips
+from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
+from sjc_debiased.evaluation.orbit import face_orbit, load_scene, metric_orbit, pictures
+from sjc_debiased.evaluation.success import count_faces
+from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.runs import FINISHED, RunError, run_folders, write_json
+
+METRICS = "metrics.json"
+VERSION = 1  # of what is measured and how; older files are measured again
+Part = Literal["a_lpips", "clip", "success"]
+
+
+def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu") -> dict:
+    """Return every measurement of a finished run, as it is written to `metrics.json`.
+
+    Beside the paper's metrics there are three guards against a cheap win, because an empty or blurred object
+    has a low A-LPIPS: `coverage`, `sharpness`, and the CLIP similarity to the plain prompt.
+
+    Raises:
+        RunError: the run is not finished.
+        BackboneError: LPIPS's backbone is out of reach.
+    """
+    options, grid, denoiser = load_scene(folder, device)
+    cameras = metric_orbit(denoiser.latent_size)
+    images, opacity = pictures(grid, denoiser, cameras)
+    found: dict[str, object] = {
+        "version": VERSION,
+        "coverage": float((opacity > 0.5).float().mean()),
+        "sharpness": sharpness(images),
+    }
+    if "a_lpips" not in skip:
+        for net in ("vgg", "alex"):
+            found[f"a_lpips_{net}"] = a_lpips(images, net)
+        found["a_lpips_vgg_published"] = a_lpips(images, "vgg", "published")
+    if "clip" not in skip:
+        azimuth = np.array([c.azimuth_deg for c in cameras])
+        prompt = options["prompt"]
+        texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
+        curves = azimuth_curves(images, azimuth, texts, prompt, clip)
+        found["clip"] = {
+            "plain": float(curves.plain.mean()),
+            "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in TURNS},
+            "peak_off_deg": {v: curves.peak_deg(v) for v in TURNS},
+            "margin": {v: curves.margin(v) for v in TURNS},
+        }
+    if "success" not in skip:
+        from sjc_debiased.menagerie.judge import Judge
+
+        seen, _ = pictures(grid, denoiser, face_orbit(denoiser.latent_size))
+        face = Judge()(seen).face.numpy()
+        count = count_faces(face)
+        found["face"] = {**vars(count), "success": count.success, "seen": [round(float(p), 4) for p in face]}
+    return found
+
+
+def sharpness(images: Tensor) -> float:
+    """Return the mean absolute difference of neighbouring pixels, in units of the image range [-1, 1]."""
+    across = (images[..., 1:] - images[..., :-1]).abs().mean()
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
+    return float((across + down) / 2)
+
+
+def saved_metrics(folder: Path) -> dict | None:
+    """Return a run's measurements of this version, or None."""
+    try:
+        found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return found if found["version"] == VERSION else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def main(
+    run_root: tyro.conf.Positional[Path],
+    skip: tuple[Part, ...] = (),
+    clip: str = str(WEIGHTS / "clip"),
+    device: str = "cpu",
+) -> None:
+    """Measure every finished run of a folder that was not measured yet.
+
+    Args:
+        run_root: parent of the run folders.
+        skip: what to leave out. The judge knows only the menagerie: skip success for other models.
+        clip: folder or hub name of the CLIP that compares images with prompts. Default: the menagerie's.
+        device: cpu or cuda.
+    """
+    todo = [f for f in run_folders(run_root) if (f / FINISHED).exists() and saved_metrics(f) is None]
+    for folder in tqdm(todo, unit="run"):
+        write_json(folder / METRICS, measure(folder, skip, clip, device))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    from sjc_debiased.evaluation.a_lpips import BackboneError
+
+    try:
+        tyro.cli(main, use_underscores=True)
+    except (OSError, ValueError, RunError, BackboneError) as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)

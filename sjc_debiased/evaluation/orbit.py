@@ -1,0 +1,87 @@
+"""The pictures that are measured: a finished run's object, seen from all around at one elevation."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adapt_sd import StableDiffusion, load_pipeline
+from sjc_debiased.models import choose_model
+from sjc_debiased.runs import FINISHED, RunError, newest_state
+from voxnerf.cameras import Camera, orbit, orbit_camera
+from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.render import render
+
+N_FRAMES = 100
+RADIUS = 1.2990
+ELEVATION_DEG = 35.26
+"""The orbit of D-SDS Sec. 5.2: 100 uniformly spaced azimuths at one elevation. Radius and elevation are those
+of the authors' evaluation fork of SJC (height and ground distance frozen at half the way of its spiral)."""
+
+FACE_ELEVATION_DEG = 15.0
+"""Where faces are counted: from 35 degrees above, a muzzle hides what lies under it."""
+
+
+@cache
+def model_of(location: str, device: str) -> StableDiffusion:
+    """Return the 2D model whose decoder turns latents into images, loaded once."""
+    choice = choose_model(location, device)
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    return StableDiffusion(load_pipeline(choice.location), torch.device(device), dtype)
+
+
+def load_scene(folder: Path, device: str = "cpu") -> tuple[dict, VoxelGrid, StableDiffusion]:
+    """Return the resolved options, the final scene and the model of a finished run.
+
+    Raises:
+        RunError: the run is not finished, or its last checkpoint is gone.
+    """
+    if not (folder / FINISHED).exists():
+        raise RunError(f"only a finished run is measured. {folder} is not. Finish it with its own command.")
+    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
+    state = newest_state(folder)
+    if state is None or state[0] != options["n_steps"]:
+        raise RunError(
+            f"a finished run keeps its last checkpoint. {folder} has none. Delete {FINISHED} there and run "
+            "its command again."
+        )
+    denoiser = model_of(options["model"], device)
+    config = GridConfig(
+        resolution=options["resolution"],
+        half_size=options["half_size"],
+        channels=denoiser.latent_channels,
+        background_mapping=options["background"],
+    )
+    grid = VoxelGrid(config)
+    prefix = "grid."
+    tensors = {k.removeprefix(prefix): v for k, v in state[1].items() if k.startswith(prefix)}
+    grid.load_state_dict(tensors)
+    return options, grid.to(device), denoiser
+
+
+def metric_orbit(size: int) -> list[Camera]:
+    """Return the 100 cameras of A-LPIPS and CLIP similarity, from the front (azimuth 0) on."""
+    return orbit(N_FRAMES, size, ELEVATION_DEG, radius=RADIUS)
+
+
+def face_orbit(size: int, n: int = 72) -> list[Camera]:
+    """Return the cameras from which faces are counted: SJC's radius, a low elevation."""
+    return [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
+
+
+@torch.no_grad()
+def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
+    """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].
+
+    One ray per latent pixel, as in training, decoded by the model's own decoder.
+    """
+    images, opacities = [], []
+    for camera in cameras:
+        seen = render(grid, camera)
+        images.append(denoiser.decode(seen.latent).cpu())
+        opacities.append(seen.opacity.cpu())
+    return torch.cat(images), torch.stack(opacities)

@@ -1,0 +1,150 @@
+"""Tables, figures and report from measured runs: python -m sjc_debiased.evaluation.results RUN_ROOT OUT.
+
+The same runs give the same files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import sys
+from pathlib import Path
+
+from sjc_debiased.evaluation.collect import Measured, collect
+from sjc_debiased.evaluation.figures import write_figures
+from sjc_debiased.evaluation.study import count, read_answers
+from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
+from sjc_debiased.runs import atomic
+
+_JUDGE_NOTE = (
+    "Here a judge counts, trained on the embedded model's world; how often it is right is in "
+    "docs/menagerie_quality.md."
+)
+_TURNTABLE_PROMPTS = 6
+
+
+def main(
+    run_root: tyro.conf.Positional[Path],
+    out: tyro.conf.Positional[Path] = Path("results"),
+    study_key: Path | None = None,
+    answers: tuple[Path, ...] = (),
+) -> None:
+    """Write `tables/`, `figures/` and `report.html`.
+
+    Args:
+        run_root: parent of measured run folders.
+        out: folder that gets the results.
+        study_key: `key.json` of a user study. answers: its files of answers.
+    """
+    runs = collect(run_root)
+    if not runs:
+        raise ValueError(
+            f"results need measured runs. {run_root} has none. Run `python -m "
+            f"sjc_debiased.evaluation.measure {run_root}` first."
+        )
+    tally = None
+    if study_key:
+        tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
+    for part in ("tables", "figures"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    made_by = _made_by(runs, study_key)
+    tables = [table_1(runs), table_2(tally), table_3(runs, _JUDGE_NOTE), table_5(runs)]
+    for table in tables:
+        table.write(out / "tables", made_by)
+    figures = write_figures(runs, out / "figures")
+    with atomic(out / "report.html") as partial:
+        partial.write_text(_report(runs, tables, figures, out / "figures", made_by), encoding="utf-8")
+    print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
+
+
+def _made_by(runs: list[Measured], study_key: Path | None) -> str:
+    """Return what made the files: the command, and the commits and models of the runs."""
+    command = "python -m sjc_debiased.evaluation.results RUN_ROOT OUT"
+    command += " --study_key KEY --answers ..." if study_key else ""
+    commits, models = (sorted({getattr(r, name) for r in runs}) for name in ("commit", "model"))
+    presets = {p: sum(r.preset == p for r in runs) for p in sorted({r.preset for r in runs})}
+    counts = ", ".join(f"{n} {p}" for p, n in presets.items())
+    return (
+        f"Made by `{command}` from {len(runs)} runs ({counts}) of {', '.join(models)}, "
+        f"commit {', '.join(commits)}."
+    )
+
+
+def _report(
+    runs: list[Measured], tables: list[Table], figures: list[tuple[str, str]], folder: Path, made_by: str
+) -> str:
+    """Return one self-contained page: tables, figures, and turntables side by side."""
+    parts = [f"<p>{html.escape(made_by)}</p>"]
+    parts += [_table_html(t) for t in tables]
+    for name, caption in figures:
+        data = base64.b64encode((folder / name).read_bytes()).decode()
+        text = html.escape(caption)
+        parts.append(
+            f'<figure><div class="wide"><img alt="{text}" src="data:image/png;base64,{data}"></div>'
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+    parts.append(_turntables(runs))
+    return _PAGE.replace("@BODY@", "\n".join(parts))
+
+
+def _table_html(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+        f"<p>{html.escape(table.note)}</p>"
+    )
+
+
+def _turntables(runs: list[Measured]) -> str:
+    """Return the turntables of the first prompts, baseline and method beside each other."""
+    of = {(r.prompt, r.seed, r.preset): r for r in runs}
+    both = sorted({(p, s) for p, s, name in of if name == "dsds" and (p, s, "sjc") in of})
+    cells = []
+    for prompt in list(dict.fromkeys(p for p, _ in both))[:_TURNTABLE_PROMPTS]:
+        seed = min(s for p, s in both if p == prompt)
+        for preset in ("sjc", "dsds"):
+            data = base64.b64encode((of[prompt, seed, preset].folder / "turntable.mp4").read_bytes()).decode()
+            text = html.escape(f"{prompt}: {preset}, seed {seed}")
+            video = f'<video autoplay loop muted playsinline src="data:video/mp4;base64,{data}"></video>'
+            cells.append(f"<figure>{video}<figcaption>{text}</figcaption></figure>")
+    return f'<h2>Turntables</h2><div class="pairs">{"".join(cells)}</div>' if cells else ""
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:">
+<title>D-SDS on SJC: results</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #222; }
+  .wide { overflow-x: auto; }
+  table { border-collapse: collapse; font-size: .9rem; }
+  th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; white-space: nowrap; }
+  img { max-width: 100%; }
+  figure { margin: 1rem 0; }
+  figcaption { color: #666; font-size: .9rem; }
+  .pairs { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)); }
+  .pairs video { width: 100%; border-radius: 6px; }
+</style>
+<main>
+<h1>D-SDS on SJC: results</h1>
+@BODY@
+</main>
+</html>
+"""
+
+
+if __name__ == "__main__":
+    import tyro
+
+    try:
+        tyro.cli(main, use_underscores=True)
+    except (OSError, ValueError, KeyError, IndexError) as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)

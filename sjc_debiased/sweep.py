@@ -1,0 +1,286 @@
+"""Many runs from one command: a suite of prompts, under several presets, with several seeds.
+
+    python -m sjc_debiased.sweep --suite menagerie --presets sjc,dsds --seeds 0,1,2
+
+The unit of work is one (prompt, preset, seed), that is one run folder. The same command after an interruption
+does only what is missing. One unit that fails never stops the rest; what failed is listed last.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from prompts.suites import SuiteError, SuitePrompt, load_suite
+from sjc_debiased.config import OptionError, Options, PresetName, Resolved, resolve
+from sjc_debiased.models import Choice, check_words, choose_device, choose_model, fingerprint
+from sjc_debiased.runs import (
+    FINISHED,
+    RunError,
+    check_run_root,
+    create_run,
+    find_run,
+    index_runs,
+    locked,
+    newest_state,
+    run_key,
+)
+
+SETTINGS = ("n_steps", "guidance", "lr", "var_red", "emptiness_weight", "depth_weight")
+"""The options that a prompt of a suite may set."""
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Make an object for every prompt of a suite, preset and seed; the same command goes on."""
+
+    suite: str
+    """A suite's name (dsds70, menagerie, sjc_readme), or a JSON file of the same form."""
+    presets: str = "sjc,dsds-preserved,dsds"
+    """Presets, with commas between."""
+    seeds: str = "0,1,2"
+    """Seeds, with commas between."""
+    limit: int | None = None
+    """Only the first so many prompts."""
+    model: str = "auto"
+    """As in run_sjc.py."""
+    n_steps: int | None = None
+    """Optimisation steps, whatever suite and model say."""
+    pack: int = 1
+    """Objects that are optimised at a time, in one call of the U-Net for all of them."""
+    engine: Literal["serial", "ray"] = "serial"
+    """One process, or Ray's workers on this machine or on the cluster that RAY_ADDRESS names."""
+    workers: int = 1
+    """Workers of the ray engine."""
+    shard: str = "1/1"
+    """Which part of the work this process does, as in 2/4: for job arrays."""
+    device: str = "auto"
+    """As in run_sjc.py."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """As in run_sjc.py."""
+    local_files_only: bool = False
+    """Never ask the hub."""
+    run_root: Path = Path("runs")
+    """Parent of the run folders."""
+    plan: bool = False
+    """Print the plan and its cost, and stop."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker must know: which runs, on which model, in which folder."""
+
+    todo: tuple[Resolved, ...]
+    choice: Choice
+    run_root: Path
+    pack: int
+    local_files_only: bool
+    command: tuple[str, ...]
+    quiet: bool = False
+
+
+@dataclass
+class Plan:
+    """Hold what a sweep has to do.
+
+    Attributes:
+        work: what is missing, in the order of the suite.
+        finished: number of units that are done already.
+        refused: (name, message) of units that cannot be done.
+    """
+
+    work: Work
+    finished: int
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return the plan and its cost in a few lines."""
+        steps = sum(r.n_steps for r in self.work.todo)
+        return (
+            f"{len(self.work.todo)} runs to do (at most {steps:,} steps), {self.finished} finished already, "
+            f"{len(self.refused)} refused"
+        )
+
+
+def make_plan(o: SweepOptions, command: list[str]) -> Plan:
+    """Return what is missing of a sweep.
+
+    Raises:
+        OptionError, SuiteError: an option or the suite cannot be used.
+    """
+    suite = load_suite(o.suite)
+    part, parts = _shard(o.shard)
+    device, precision = choose_device(o.device, o.precision)
+    choice = choose_model(o.model, device)
+    weights = fingerprint(choice.location)
+    done = {key for key, folder in index_runs(o.run_root).items() if (folder / FINISHED).exists()}
+    todo, refused, n_finished, unit = [], [], 0, 0
+    for entry in suite.prompts[: o.limit]:
+        for preset in _presets(o.presets):
+            try:
+                runs = resolve(
+                    _options(o, entry, preset), choice.profile, choice.name, weights, device, precision
+                )
+                check_words(entry.prompt, choice)
+            except OptionError as error:
+                refused.append((f"{preset}: {entry.prompt}", str(error)))
+                continue
+            for run in runs:
+                unit += 1
+                if unit % parts != part % parts:
+                    continue
+                if run_key(run) in done:
+                    n_finished += 1
+                else:
+                    todo.append(run)
+    work = Work(tuple(todo), choice, o.run_root, o.pack, o.local_files_only, tuple(command))
+    return Plan(work, n_finished, refused)
+
+
+def _options(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
+    """Return the options of `run_sjc.py` for one prompt of a suite."""
+    unknown = sorted(set(entry.settings) - set(SETTINGS))
+    wrong = sorted(k for k, v in entry.settings.items() if not isinstance(v, (int, float)))
+    if unknown or wrong:
+        raise OptionError(
+            f"a suite may set {', '.join(SETTINGS)} to numbers or true and false. {entry.prompt!r} sets "
+            f"{(unknown or wrong)[0]}. Correct the suite."
+        )
+    options = Options(
+        prompt=(entry.prompt,),
+        preset=preset,
+        seeds=o.seeds,
+        pack=o.pack,
+        run_root=o.run_root,
+        **entry.settings,
+    )
+    return options if o.n_steps is None else replace(options, n_steps=o.n_steps)
+
+
+def _presets(text: str) -> list[PresetName]:
+    names = list(dict.fromkeys(text.split(",")))
+    if unknown := [n for n in names if n not in get_args(PresetName)]:
+        raise OptionError(
+            f"--presets must be of {', '.join(get_args(PresetName))}. Received {unknown[0]!r}. Check the "
+            "spelling."
+        )
+    return names
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise OptionError(f"--shard must be i/n with 1 <= i <= n. It is {text!r}. Write for example 1/4.")
+    return int(part), int(parts)
+
+
+def name_of(run: Resolved) -> str:
+    """Return how the table of failures calls a unit."""
+    return f"{run.preset}: {run.prompt}, seed {run.seed}"
+
+
+def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
+    """Do a worker's runs one after the other, `pack` at a time; yield (name, error or None) as each ends.
+
+    Args:
+        denoiser: the loaded model; None loads it.
+    """
+    from sjc_debiased.pack import run_packed
+    from sjc_debiased.prepare import load_denoiser
+
+    if not work.todo:
+        return
+    denoiser = denoiser or load_denoiser(work.todo[0], work.choice, work.local_files_only)
+    refused: list[tuple[str, str]] = []
+    open_runs: dict[int, tuple[str, ExitStack]] = {}
+
+    def sessions() -> Iterable:
+        for run in work.todo:
+            locks = ExitStack()
+            try:
+                session = _open(run, work, denoiser, locks)
+            except (OptionError, RunError, OSError) as error:
+                locks.close()
+                refused.append((name_of(run), str(error)))
+                continue
+            open_runs[id(session)] = name_of(run), locks
+            yield session
+
+    total = sum(r.n_steps for r in work.todo)
+    for session, error in run_packed(sessions(), denoiser, work.pack, total, work.quiet):
+        name, locks = open_runs.pop(id(session))
+        locks.close()
+        if error is None and session.remaining_steps:
+            yield name, "interrupted; the same command goes on"
+        else:
+            if error is not None and not isinstance(error, (OSError, RuntimeError)):
+                traceback.print_exception(error)
+            yield name, None if error is None else str(error) or type(error).__name__
+    yield from refused
+
+
+def _open(run: Resolved, work: Work, denoiser, locks: ExitStack):
+    """Lock the folder of a run, new or begun, and return its session."""
+    from sjc_debiased.prepare import plan_prompts
+    from sjc_debiased.record import record
+    from sjc_debiased.session import Session
+
+    prompts = plan_prompts(run, work.choice, work.local_files_only)
+    folder = find_run(work.run_root, run)
+    if folder is None:
+        notes = record(list(work.command), prompts, work.choice.location, run.device)
+        folder = create_run(work.run_root, run, notes)
+    locks.enter_context(locked(folder))
+    return Session(run, work.choice.profile, prompts, denoiser, folder, newest_state(folder), ("glb",))
+
+
+def main(options: SweepOptions, command: list[str]) -> int:
+    """Run a sweep; return 0 where all is done, 1 where something failed, 2 where it was refused."""
+    try:
+        plan = make_plan(options, command)
+        print(plan)
+        if options.plan:
+            return 0
+        if plan.work.todo:
+            check_run_root(options.run_root, list(plan.work.todo))
+        ends = _engine(options)(plan.work)
+    except (OptionError, SuiteError, RunError) as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return 2
+    failed, ended = list(plan.refused), 0
+    try:
+        for name, error in ends:
+            ended += 1
+            if error:
+                failed.append((name, error))
+    except OptionError as error:  # the model or Ray is out of reach
+        print(f"sweep: {error}", file=sys.stderr)
+        return 2
+    missing = len(plan.work.todo) - ended
+    n_done = ended - len(failed) + len(plan.refused)
+    print(f"{n_done} runs done, {plan.finished} finished before, {len(failed)} failed, {missing} not started")
+    for name, error in failed:
+        print(f"  {name}\n    {error}")
+    return 1 if failed or missing else 0
+
+
+def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:
+    if options.engine == "serial":
+        return do
+    from functools import partial
+
+    from sjc_debiased.sweep_ray import do_on_ray
+
+    return partial(do_on_ray, n_workers=options.workers)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    chosen = tyro.cli(SweepOptions, prog="python -m sjc_debiased.sweep", use_underscores=True)
+    sys.exit(main(chosen, sys.argv[1:]))

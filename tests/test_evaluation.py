@@ -1,0 +1,231 @@
+"""Metrics with known answers, and the way from run folders to tables."""
+
+import json
+import math
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from sjc_debiased.evaluation import a_lpips as module
+from sjc_debiased.evaluation import results
+from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
+from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
+from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
+from sjc_debiased.evaluation.intervals import bootstrap, wilson
+from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
+from sjc_debiased.evaluation.orbit import metric_orbit
+from sjc_debiased.evaluation.success import count_faces
+from sjc_debiased.evaluation.tables import table_1, table_3
+from sjc_debiased.runs import write_json
+
+AZIMUTHS = 5.0 * np.arange(72)
+
+
+def seen(*arcs):
+    """Return 72 probabilities that are high over arcs (from, to) in degrees."""
+    face = np.full(72, 0.1)
+    for start, end in arcs:
+        face[((AZIMUTHS - start) % 360) <= (end - start)] = 0.9
+    return face
+
+
+@pytest.mark.parametrize(
+    ("arcs", "n", "success"),
+    [
+        ([(-60, 60)], 1, True),
+        ([(-60, 60), (130, 230)], 2, False),  # a second face at the back
+        ([(-60, 60), (80, 110)], 2, False),  # and one at the flank
+        ([(60, 160)], 1, False),  # one face, but not in front
+        ([], 0, False),
+        ([(0, 360)], 1, False),  # the same face from everywhere
+        ([(-60, 60), (180, 185)], 1, True),  # a judge that wavers for a moment
+        ([(-60, -5), (5, 60)], 1, True),
+        ([(-50, 150)], 1, False),  # a face that reaches the back
+    ],
+)
+def test_faces_are_counted(arcs, n, success):
+    count = count_faces(seen(*arcs))
+    assert (count.arcs, count.success) == (n, success)
+
+
+def test_turning_the_object_turns_the_count_alone():
+    face = seen((-60, 60), (130, 200), (230, 250))
+    assert {count_faces(np.roll(face, k)).arcs for k in range(72)} == {3}
+
+
+@pytest.fixture
+def random_backbone(monkeypatch):
+    """LPIPS with random features instead of ImageNet's, so that no weights are needed."""
+
+    def weights(net):
+        import torchvision
+
+        torch.manual_seed(0)
+        build = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[net]
+        return {f"features.{k}": v for k, v in build(weights=None).features.state_dict().items()}
+
+    monkeypatch.setattr(module, "_backbone", weights)
+    module.load_lpips.cache_clear()
+    yield
+    module.load_lpips.cache_clear()
+
+
+def test_an_orbit_of_identical_images_has_no_a_lpips(random_backbone):
+    pytest.importorskip("torchvision")
+    images = (
+        torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).expand(5, -1, -1, -1) * 2 - 1
+    )
+    assert a_lpips(images, "alex") == 0
+    assert a_lpips(images, "alex", "published") == 0
+
+
+def test_a_lpips_counts_the_pairs_of_its_protocol(random_backbone, monkeypatch):
+    pytest.importorskip("torchvision")
+    pairs = []
+
+    def distance(a, b):
+        pairs.extend(zip(a[:, 0, 0, 0].tolist(), b[:, 0, 0, 0].tolist()))
+        return (a - b).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(module, "load_lpips", lambda net: distance)
+    monkeypatch.setattr(module, "clip_preprocessed", lambda images: images)
+    images = (torch.arange(12.0) / 12).view(12, 1, 1, 1).expand(-1, 3, 2, 2)
+    assert a_lpips(images, "vgg") == pytest.approx((11 / 12 + 11 / 12) / 12)
+    assert len(pairs) == 12
+    pairs.clear()
+    a_lpips(images, "vgg", "published")
+    order = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
+    expected = [(a / 12, b / 12) for a, b in zip(order, order[1:])]
+    assert np.allclose(pairs, expected)
+
+
+def test_clips_preprocessing():
+    black = clip_preprocessed(torch.full((1, 3, 32, 32), -1.0))
+    assert black.shape == (1, 3, 224, 224)
+    assert black[0, 0, 0, 0].item() == pytest.approx(-0.48145466 / 0.26862954)
+
+
+def test_the_orbit_is_the_papers():
+    cameras = metric_orbit(8)
+    assert len(cameras) == 100
+    eyes = np.array([c.c2w[:3, 3] for c in cameras])
+    assert eyes[:, 1] == pytest.approx(np.full(100, 0.75), abs=1e-3)
+    assert np.linalg.norm(eyes[:, [0, 2]], axis=1) == pytest.approx(np.full(100, 1.06066), abs=1e-3)
+    assert [c.azimuth_deg for c in cameras[:3]] == pytest.approx([0, 3.6, 7.2])
+
+
+def test_the_curve_of_a_face_that_turns_peaks_where_it_looks():
+    azimuth = 3.6 * np.arange(100)
+    facing = np.cos(np.deg2rad(azimuth))
+    right = AzimuthCurves(azimuth, {"front": facing, "side": 1 - np.abs(facing), "back": -facing}, facing)
+    assert [right.peak_deg(v) for v in ("front", "side", "back")] == pytest.approx([0, 0, 0])
+    assert all(right.margin(v) > 0.5 for v in ("front", "side", "back"))
+    turned = AzimuthCurves(azimuth, {"front": np.roll(facing, 25)}, facing)
+    assert turned.peak_deg("front") == pytest.approx(90)
+
+
+def test_sharpness():
+    assert sharpness(torch.zeros(1, 3, 4, 4)) == 0
+    stripes = torch.tensor([-1.0, 1.0]).repeat(2).expand(1, 3, 4, 4)
+    assert sharpness(stripes) == pytest.approx(1.0)
+
+
+def test_wilson_and_bootstrap():
+    low, high = wilson(8, 10)
+    assert (low, high) == pytest.approx((0.490, 0.943), abs=1e-3)
+    assert wilson(0, 0) == (0.0, 1.0)
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = bootstrap(values, list(range(400)))
+    assert (high - low) / 2 == pytest.approx(1.96 * 2 / math.sqrt(400), rel=0.15)
+    grouped = bootstrap(np.repeat(values[:40], 10), [g for g in range(40) for _ in range(10)])
+    assert grouped[1] - grouped[0] > 2 * (high - low)
+
+
+@pytest.fixture
+def run_root(tmp_path):
+    """Measured runs of three prompts, two presets, two seeds, with made-up measurements."""
+    number = 0
+    for prompt in ("a cat", "a dog", '<script>alert("x")</script>'):
+        for preset, success in (("sjc", False), ("dsds", True)):
+            for seed in (0, 1):
+                folder = tmp_path / "runs" / f"{number:05d}-{preset}-x-seed{seed}"
+                (folder / "previews").mkdir(parents=True)
+                resolved = {"prompt": prompt, "preset": preset, "seed": seed, "model": "toy"}
+                write_json(folder / "options.json", {"resolved": resolved, "git_commit": "abcdef" * 6})
+                arcs = 1 if success else 2
+                curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
+                metrics = {
+                    "version": VERSION,
+                    "coverage": 0.3,
+                    "sharpness": 0.05,
+                    "a_lpips_vgg": 0.1 if success else 0.2,
+                    "face": {"arcs": arcs, "success": success, "at_back": not success},
+                    "clip": {
+                        "plain": 0.25,
+                        "similarity": dict.fromkeys(("front", "side", "back"), curve),
+                        "peak_off_deg": dict.fromkeys(("front", "side", "back"), 3.6),
+                        "margin": dict.fromkeys(("front", "side", "back"), 0.1),
+                    },
+                }
+                write_json(folder / METRICS, metrics)
+                image = np.full((64, 512, 3), number * 9, np.uint8)
+                iio.imwrite(folder / "contact_sheet.png", image)
+                iio.imwrite(folder / "score_magnitude.png", image)
+                iio.imwrite(folder / "previews/step_000001.png", image)
+                (folder / "turntable.mp4").write_bytes(b"not really a video")
+                number += 1
+    return tmp_path / "runs"
+
+
+def test_estimates(run_root):
+    runs = collect(run_root)
+    assert len(runs) == 12
+    assert mean_of(runs, "sjc", lambda m: m["a_lpips_vgg"]).value == pytest.approx(0.2)
+    rate = rate_of(runs, "dsds", lambda m: m["face"]["success"])
+    assert (rate.value, rate.n) == (1.0, 6)
+    assert rate.low == pytest.approx(wilson(6, 6)[0])
+    gain = difference(runs, "dsds", "sjc", lambda m: m["a_lpips_vgg"])
+    assert (gain.value, gain.n) == (pytest.approx(-0.1), 6)
+    assert mean_of(runs, "static-low", lambda m: m["a_lpips_vgg"]) is None
+
+
+def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
+    runs = collect(run_root)
+    table = table_1(runs)
+    row = dict(zip(table.head, table.rows[0]))
+    assert row["preset"] == "sjc"
+    assert row["A-LPIPS VGG"].startswith("0.2000 [")
+    assert row["paper: VGG"] == "0.2054"
+    assert row["A-LPIPS AlexNet"] == row["paper: AlexNet"] == "–"
+    rows = {r[0]: dict(zip(table_3(runs, "").head, r)) for r in table_3(runs, "").rows}
+    assert rows["sjc"]["paper"] == "29.3 %"
+    assert rows["dsds"]["one face, in front"].startswith("100 % [61, 100")
+    assert rows["dsds − sjc, paired"]["one face, in front"].startswith("+100 %")
+
+
+def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for out in outs:
+        results.main(run_root, out)
+    files = [sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file()) for out in outs]
+    assert files[0] == files[1]
+    assert len(files[0]) >= 12
+    assert all((outs[0] / f).read_bytes() == (outs[1] / f).read_bytes() for f in files[0])
+    page = (outs[0] / "report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
+
+
+def test_nothing_measured_is_said(tmp_path):
+    with pytest.raises(ValueError, match="results need measured runs"):
+        results.main(tmp_path, tmp_path / "out")
+
+
+def test_metrics_of_an_older_version_are_measured_again(run_root):
+    path = next(run_root.iterdir()) / METRICS
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
+    assert len(collect(run_root)) == 11

@@ -1,0 +1,140 @@
+"""The sweep: a plan, one failing without the rest, and nothing left to do the second time."""
+
+import json
+
+import pytest
+
+from prompts.suites import SuiteError, load_suite, suite_names
+from sjc_debiased import session, sweep
+from sjc_debiased.config import OptionError
+from sjc_debiased.runs import FINISHED
+from sjc_debiased.sweep import SweepOptions, make_plan
+
+
+@pytest.fixture
+def options(eps_folder, tmp_path):
+    suite = tmp_path / "suite.json"
+    prompts = [
+        {"prompt": "a cat", "face": True},
+        {"prompt": "a dog", "face": True, "settings": {"guidance": 2.0}},
+    ]
+    suite.write_text(json.dumps({"about": "two prompts", "prompts": prompts}))
+    (eps_folder / "profile.json").write_text(json.dumps({"resolution": 10, "emptiness_weight": 1.0}))
+
+    def make(**fields):
+        return SweepOptions(
+            **{
+                "suite": str(suite),
+                "presets": "sjc,dsds-preserved",
+                "seeds": "0,1",
+                "model": str(eps_folder),
+                "n_steps": 20,
+                "device": "cpu",
+                "precision": "float32",
+                "run_root": tmp_path / "runs",
+                "pack": 2,
+            }
+            | fields
+        )
+
+    yield make
+    (eps_folder / "profile.json").unlink()
+
+
+def test_a_sweep_does_everything_once(options, capsys):
+    assert sweep.main(options(), ["--suite", "x"]) == 0
+    folders = sorted((options().run_root).iterdir())
+    assert len(folders) == 8
+    assert all((f / FINISHED).exists() for f in folders)
+    capsys.readouterr()
+    assert sweep.main(options(), []) == 0
+    assert "0 runs to do (at most 0 steps), 8 finished already" in capsys.readouterr().out
+    assert sorted((options().run_root).iterdir()) == folders
+
+
+def test_one_that_fails_does_not_stop_the_rest(options, capsys, monkeypatch):
+    original = session.Session.finish
+
+    def finish(self):
+        if "a-cat-seed1" in self.folder.name:
+            raise OSError("no space left")
+        original(self)
+
+    monkeypatch.setattr(session.Session, "finish", finish)
+    assert sweep.main(options(), []) == 1
+    out = capsys.readouterr().out
+    assert "6 runs done, 0 finished before, 2 failed, 0 not started" in out
+    assert "sjc: a cat, seed 1\n    no space left" in out
+    monkeypatch.setattr(session.Session, "finish", original)
+    assert sweep.main(options(), []) == 0
+
+
+def test_shards_share_the_work(options):
+    whole = make_plan(options(), []).work.todo
+    parts = [make_plan(options(shard=f"{i}/3"), []).work.todo for i in (1, 2, 3)]
+    assert sorted(map(str, whole)) == sorted(str(r) for part in parts for r in part)
+    assert {len(part) for part in parts} <= {2, 3}
+
+
+def test_a_prompt_that_the_model_does_not_know_is_refused_alone(options, eps_folder):
+    profile = {"known_words": ["a", "cat"], "resolution": 10}
+    (eps_folder / "profile.json").write_text(json.dumps(profile))
+    plan = make_plan(options(), [])
+    assert len(plan.work.todo) == 4
+    assert [name for name, _ in plan.refused] == ["sjc: a dog", "dsds-preserved: a dog"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"presets": "sjc,nonsense"}, "--presets must be of"),
+        ({"shard": "4/3"}, "--shard must be i/n"),
+        ({"shard": "x"}, "--shard must be i/n"),
+        ({"model": "nonsense"}, "--model must be auto"),
+    ],
+)
+def test_refusals(options, fields, message):
+    with pytest.raises(OptionError, match=message):
+        make_plan(options(**fields), [])
+
+
+def test_the_suites_that_come_with_the_code():
+    assert suite_names() == ["dsds70", "menagerie", "sjc_readme"]
+    assert len(load_suite("dsds70").prompts) == 70
+    assert len(load_suite("menagerie").prompts) >= 16
+    settings = {p.prompt: p.settings for p in load_suite("sjc_readme").prompts}
+    assert settings["Obama figure"] == {"n_steps": 30000, "var_red": False}
+    assert all(p.source for name in suite_names() for p in load_suite(name).prompts)
+
+
+def test_the_menagerie_knows_every_word_of_its_suite():
+    from sjc_debiased.models import check_words, choose_model
+
+    for entry in load_suite("menagerie").prompts:
+        check_words(entry.prompt, choose_model("menagerie", "cpu"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"prompts": []}',
+        '{"prompts": [{"prompt": "a"}]}',
+        '{"prompts": [{"prompt": 3, "face": true}]}',
+        '{"prompts": [{"prompt": "a", "face": true, "nonsense": 1}]}',
+        '{"prompts": [{"prompt": "a", "face": true}, {"prompt": "a", "face": true}]}',
+        '{"prompts": [{"prompt": "a", "face": true, "settings": []}]}',
+    ],
+)
+def test_a_file_that_is_no_suite_is_refused(tmp_path, text):
+    path = tmp_path / "suite.json"
+    path.write_text(text)
+    with pytest.raises(SuiteError, match="a suite must be"):
+        load_suite(str(path))
+
+
+def test_an_unknown_suite_is_refused():
+    with pytest.raises(SuiteError, match="dsds70, menagerie, sjc_readme, or a JSON file"):
+        load_suite("nonsense")
