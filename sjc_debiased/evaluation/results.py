@@ -129,7 +129,7 @@ _PAGE = """<!doctype html>
   img { max-width: 100%; }
   figure { margin: 1rem 0; }
   figcaption { color: #666; font-size: .9rem; }
-  .pairs { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)); }
+  .pairs { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)) }
   .pairs video { width: 100%; border-radius: 6px; }
 </style>
 <main>

@@ -15,7 +15,7 @@ NONE = "–"
 TABLE_1 = ("sjc", "dsds-preserved", "dsds")
 ABLATION = ("sjc", "score-only", "prompt-only", "static-low", "static-high", "dsds-preserved", "dsds")
 PAPER_VGG = {"sjc": "0.2054", "dsds": "0.1940"}
-"""From the authors' own notebook; the published Table 1's cells are lost, and with them its AlexNet column."""
+"""From the authors' own notebook; the cells of the published Table 1 are lost, AlexNet's too."""
 PAPER_SUCCESS = {"sjc": "29.3 %", "dsds": "68.3 %"}  # of 41 prompts, Table 3
 
 
@@ -97,9 +97,9 @@ def table_1(runs: list[Measured]) -> Table:
         n = difference(runs, preset, "sjc", guards[0])
         rows.append((f"{preset} − sjc, paired", str(n.n if n else 0), *change, NONE, NONE, *guarded))
     note = (
-        "Mean over objects with its 95 % interval (bootstrap over prompts). Lower A-LPIPS is more consistent, "
-        "or emptier, or more blurred: coverage (share of opaque pixels), sharpness (mean difference of "
-        "neighbouring pixels) and the CLIP similarity of the prompt without a view tell these apart. The "
+        "Mean over objects with its 95 % interval (bootstrap over prompts). Lower A-LPIPS is more "
+        "consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness (mean difference "
+        "of neighbouring pixels) and the CLIP similarity of the prompt without a view tell these apart. The "
         "paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook and so in the "
         "published protocol."
     )
