@@ -98,10 +98,10 @@ def table_1(runs: list[Measured]) -> Table:
         rows.append((f"{preset} − sjc, paired", str(n.n if n else 0), *change, NONE, NONE, *guarded))
     note = (
         "Mean over objects with its 95 % interval (bootstrap over prompts). Lower A-LPIPS is more "
-        "consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness (mean difference "
-        "of neighbouring pixels) and the CLIP similarity of the prompt without a view tell these apart. The "
-        "paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook and so in the "
-        "published protocol."
+        "consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness (mean "
+        "difference of neighbouring pixels) and the CLIP similarity of the prompt without a view tell these "
+        "apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook and "
+        "so in the published protocol."
     )
     return Table("table_1", "Table 1: A-LPIPS", note, head, rows)
 
