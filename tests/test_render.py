@@ -149,11 +149,15 @@ def test_a_view_that_misses_the_box_shows_the_background_alone():
     assert out.opacity[0, 0] == 0
 
 
-def test_without_numba_the_torch_path_is_taken(monkeypatch):
+@pytest.mark.parametrize("why", ["no numba", "three channels"])
+def test_where_the_fused_kernel_cannot_the_torch_path_is_taken(monkeypatch, why):
     import sys
 
-    monkeypatch.setitem(sys.modules, "numba", None)
-    out = render(some_grid(), orbit_camera(10, 10, 4, 4))
+    if why == "no numba":
+        monkeypatch.setitem(sys.modules, "numba", None)
+        monkeypatch.delitem(sys.modules, "voxnerf.march_cpu", raising=False)
+    grid = some_grid(channels=3 if why == "three channels" else 4)
+    out = render(grid, orbit_camera(10, 10, 4, 4))
     assert "FusedMarch" not in type(out.emptiness.grad_fn).__name__
     assert out.emptiness.grad_fn.next_functions[0][0].name() != "_FusedMarchBackward"
 

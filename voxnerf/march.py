@@ -41,7 +41,7 @@ def march(
 
     Args:
         origin: [3]. directions: [n, 3], unit length.
-        kernel: "fused" needs numba and float32 on the CPU; "auto" takes it where it can.
+        kernel: "fused" needs numba, float32 on the CPU and four channels; "auto" takes it where it can.
     """
     enter, leave = intersect_box(origin, directions, grid.aabb)
     passage = leave - enter
@@ -58,10 +58,10 @@ def _can_fuse(grid: VoxelGrid) -> bool:
     if grid.density.device.type != "cpu" or grid.density.dtype != torch.float32:
         return False
     try:
-        import numba  # noqa: F401
-    except ImportError:
+        from voxnerf.march_cpu import CHANNELS
+    except ImportError:  # numba is not there
         return False
-    return True
+    return grid.config.channels == CHANNELS
 
 
 def _march_torch(
@@ -115,8 +115,8 @@ class _FusedMarch(torch.autograd.Function):
         inputs = _inputs(density, color, scale, *ctx.setting)
         parts = _n_parts()
         resolution, channels = density.shape[-1], color.shape[1]
-        grad_density = torch.zeros(parts, *(resolution,) * 3)
-        grad_color = torch.zeros(parts, *(resolution,) * 3, channels)
+        grad_density = torch.zeros(parts, resolution**3)
+        grad_color = torch.zeros(parts, resolution**3 * channels)
         grad_scale = torch.zeros(parts, dtype=torch.float64)
         grads = grad_latent.contiguous(), grad_depth.contiguous(), grad_remaining.contiguous()
         march_backward(
@@ -129,20 +129,22 @@ class _FusedMarch(torch.autograd.Function):
         for part in range(1, parts):
             density_sum += grad_density[part]
             color_sum += grad_color[part]
-        color_sum = color_sum.permute(3, 0, 1, 2)[None]
-        return density_sum[None, None], color_sum, grad_scale.sum().float(), *(None,) * 6
+        density_sum = density_sum.view(density.shape)
+        color_sum = color_sum.view(1, *density.shape[2:], channels).permute(0, 4, 1, 2, 3)
+        return density_sum, color_sum, grad_scale.sum().float(), *(None,) * 6
 
 
 def _inputs(density, color, scale, shift, origin, directions, enter, passage, config, emptiness_scale):
     """Return the arguments that both passes share, as arrays and float32 scalars."""
     import numpy as np
 
-    interleaved = color.detach()[0].permute(1, 2, 3, 0).contiguous()
-    arrays = _arrays(density.detach()[0, 0].contiguous(), interleaved)
+    interleaved = color.detach().permute(0, 2, 3, 4, 1)
+    arrays = _arrays(density.detach().reshape(-1), interleaved.reshape(-1))
     numbers = np.float32(scale.item()), np.float32(shift)
     rays = _arrays(origin, directions, enter, passage)
-    limits = (config.half_size, config.step_size, WEIGHT_THRESHOLD, emptiness_scale)
-    return *arrays, *numbers, *rays, *map(np.float32, limits), _n_parts()
+    box = np.float32(config.half_size), np.float32(config.step_size), config.resolution
+    limits = np.float32(WEIGHT_THRESHOLD), np.float32(emptiness_scale)
+    return *arrays, *numbers, *rays, *box, *limits, _n_parts()
 
 
 def _n_parts() -> int:
