@@ -82,6 +82,8 @@ def run(options: Options, command: list[str]) -> int:
         if options.dry_run:
             return 0
         denoiser = load_denoiser(wanted[0], choice, options.local_files_only)
+        if options.compile:
+            denoiser.compile()
         sessions = []
         for resolved, claimed, state in claims:
             prompts, folder = plans[resolved], claimed

@@ -27,7 +27,7 @@ from voxnerf.render import render
 
 SIZES = {"SJC": (64, GridConfig()), "menagerie": (32, GridConfig(resolution=48, half_size=0.6))}
 SCENES = ("fog", "object")
-PATHS = ("plain", "torch", "fused")
+PATHS = ("plain", "torch", "numba")
 VIEWS = [(30.0, 20.0), (200.0, 50.0)]
 
 

@@ -119,6 +119,8 @@ class Options:
     """auto, cpu, cuda, or cuda:N."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the U-Net. auto: float16 on CUDA, bfloat16 on a CPU."""
+    compile: bool = False
+    """Compile the U-Net (torch.compile): a minute at the start, faster steps on a GPU."""
     local_files_only: bool = False
     """Never ask the hub."""
     run_root: Path = Path("runs")

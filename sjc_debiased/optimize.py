@@ -15,6 +15,7 @@ from sjc_debiased.losses import DepthLoss, center_depth_loss
 from sjc_debiased.score import paas_direction, perturb
 from voxnerf.cameras import Camera
 from voxnerf.grid import VoxelGrid
+from voxnerf.rays import to_device
 from voxnerf.render import Rendering, render
 
 
@@ -103,8 +104,8 @@ def draw_noise(scene: Scene, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
     timestep = int(rng.integers(*TIMESTEPS))
     size = denoiser.latent_size
     shape = scene.settings.n_noise, denoiser.latent_channels, size, size
-    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    return denoiser.sigmas[timestep], noise.to(scene.grid.density.device)
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    return denoiser.sigmas[timestep], to_device(noise, scene.grid.density.device)
 
 
 def optimize_step(

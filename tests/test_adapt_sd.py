@@ -52,6 +52,31 @@ def test_sigma_is_snapped(pipeline):
     torch.testing.assert_close(near, sd.denoise(noised, sd.sigmas[500:501], text, guidance))
 
 
+@pytest.mark.parametrize("behaviour", ["as it should", "wrong", "fails"])
+def test_a_compiler_is_believed_only_if_it_gives_the_same(pipeline, monkeypatch, capsys, behaviour):
+    def compiled(unet, mode):
+        def run(*arguments, **options):
+            run.calls += 1
+            if behaviour == "fails":
+                raise RuntimeError("no compiler here")
+            output = unet(*arguments, **options)
+            return (output[0] * (0 if behaviour == "wrong" else 1),)
+
+        run.calls = 0
+        compiled.run = run
+        return run
+
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
+    arguments = torch.randn(1, 4, 8, 8), sd.sigmas[300:301], sd.embed(["a cat"]), torch.tensor([5.0])
+    plain = sd.denoise(*arguments)
+    monkeypatch.setattr(torch, "compile", compiled)
+    sd.compile()
+    for _ in range(3):
+        torch.testing.assert_close(sd.denoise(*arguments), plain)
+    assert compiled.run.calls == (3 if behaviour == "as it should" else 1)
+    assert ("going on without" in capsys.readouterr().out) == (behaviour != "as it should")
+
+
 def test_decode_is_in_range_and_undoes_the_scaling(pipeline):
     sd = StableDiffusion(pipeline, CPU, torch.float32)
     latent = torch.randn(1, 4, 8, 8)

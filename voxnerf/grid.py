@@ -55,6 +55,7 @@ class VoxelGrid(nn.Module):
             the channels of a voxel lie together.
         background: [1, channels, background_size, background_size]; N(0, 1) at the start.
         log_density_scale: scalar; 0 at the start.
+        aabb: corners of the box, [2, 3].
     """
 
     def __init__(self, config: GridConfig, generator: torch.Generator | None = None):
@@ -66,12 +67,8 @@ class VoxelGrid(nn.Module):
         self.color = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
         self.background = nn.Parameter(torch.randn(1, c, b, b, generator=generator))
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
-
-    @property
-    def aabb(self) -> Tensor:
-        """Return the corners of the box, [2, 3]."""
-        half = self.config.half_size
-        return self.density.new_tensor([[-half] * 3, [half] * 3])
+        half = config.half_size
+        self.register_buffer("aabb", torch.tensor([[-half] * 3, [half] * 3]), persistent=False)
 
     def density_at(self, points: Tensor) -> Tensor:
         """Return the volume density per scene unit at points [n, 3] as [n]."""

@@ -1,4 +1,4 @@
-"""March rays through a voxel grid: the plain torch path, and the fused CPU kernel behind the same call."""
+"""March rays through a voxel grid: the plain torch path, and the fused kernels behind the same call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voxnerf.rays import intersect_box
 from voxnerf.volrend import compositing_weights
 
 WEIGHT_THRESHOLD = 1e-4  # samples below it get no color (SJC's ray_march_weight_thres)
-Kernel = Literal["auto", "torch", "fused"]
+Kernel = Literal["auto", "torch", "numba", "triton"]
 
 
 class March(NamedTuple):
@@ -41,27 +41,33 @@ def march(
 
     Args:
         origin: [3]. directions: [n, 3], unit length.
-        kernel: "fused" needs numba, float32 on the CPU and four channels; "auto" takes it where it can.
+        kernel: "numba" is fused for the CPU and four channels, "triton" for CUDA, both in float32; "auto"
+            takes the one that fits, or "torch", which fits everything.
     """
     enter, leave = intersect_box(origin, directions, grid.aabb)
     passage = leave - enter
-    n_samples = max(int(passage.max() / grid.config.step_size), 0) + 1
-    if kernel == "fused" or (kernel == "auto" and _can_fuse(grid)):
-        args = origin, directions, enter, passage, grid.config, emptiness_scale
-        parameters = grid.density, grid.color, grid.log_density_scale.exp()
-        *seen, emptiness = _FusedMarch.apply(*parameters, *args)
-        return March(*seen, emptiness / (n_samples * len(directions)))
-    return _march_torch(grid, origin, directions, enter, passage, n_samples, emptiness_scale)
+    chosen = _best_kernel(grid) if kernel == "auto" else kernel
+    if chosen == "torch":
+        return _march_torch(grid, origin, directions, enter, passage, emptiness_scale)
+    fused = {"numba": _NumbaMarch, "triton": _TritonMarch}[chosen]
+    args = origin, directions, enter, passage, grid.config, emptiness_scale
+    *seen, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale.exp(), *args)
+    n_samples = (passage.max() / grid.config.step_size).floor().clamp(min=0) + 1  # not read: no device sync
+    return March(*seen, emptiness / (n_samples * len(directions)))
 
 
-def _can_fuse(grid: VoxelGrid) -> bool:
-    if grid.density.device.type != "cpu" or grid.density.dtype != torch.float32:
-        return False
+def _best_kernel(grid: VoxelGrid) -> Kernel:
+    if grid.density.dtype != torch.float32:
+        return "torch"
     try:
+        if grid.density.is_cuda:
+            import voxnerf.march_triton  # noqa: F401
+
+            return "triton"
         from voxnerf.march_cpu import CHANNELS
-    except ImportError:  # numba is not there
-        return False
-    return grid.config.channels == CHANNELS
+    except ImportError:  # numba or triton is not there
+        return "torch"
+    return "numba" if grid.config.channels == CHANNELS else "torch"
 
 
 def _march_torch(
@@ -70,11 +76,11 @@ def _march_torch(
     directions: Tensor,
     enter: Tensor,
     passage: Tensor,
-    n_samples: int,
     emptiness_scale: float,
 ) -> March:
     """Evaluate and keep every sample: the reference, and the path for every device and dtype."""
     step_size = grid.config.step_size
+    n_samples = max(int(passage.max() / step_size), 0) + 1
     travelled = torch.arange(n_samples, device=enter.device)[:, None] * step_size
     dists, counts = enter + travelled, travelled < passage
     points = origin + directions * dists[..., None]
@@ -89,7 +95,7 @@ def _march_torch(
     return March(latent, depth, remaining, torch.log1p(emptiness_scale * weights).mean())
 
 
-class _FusedMarch(torch.autograd.Function):
+class _NumbaMarch(torch.autograd.Function):
     """Latent, depth, remaining and the sum (not the mean) of the emptiness terms, by `march_cpu`."""
 
     @staticmethod
@@ -132,6 +138,34 @@ class _FusedMarch(torch.autograd.Function):
         density_sum = density_sum.view(density.shape)
         color_sum = color_sum.view(1, *density.shape[2:], channels).permute(0, 4, 1, 2, 3)
         return density_sum, color_sum, grad_scale.sum().float(), *(None,) * 6
+
+
+class _TritonMarch(torch.autograd.Function):
+    """The same by `march_triton`."""
+
+    @staticmethod
+    def forward(ctx, density, color, scale, origin, directions, enter, passage, config, emptiness_scale):
+        from voxnerf.march_triton import march_forward
+
+        r = config.resolution
+        to_voxels, middle = r / (2 * config.half_size), r / 2 - 0.5
+        numbers = config.density_shift, to_voxels, middle, config.step_size, WEIGHT_THRESHOLD, emptiness_scale
+        rays = tuple(t.contiguous() for t in (origin, directions, enter, passage))
+        grid = density.detach()[0, 0].contiguous(), color.detach()[0].permute(1, 2, 3, 0).contiguous()
+        latent, depth, optical_depth, emptiness = march_forward(rays, numbers, *grid, scale.detach())
+        ctx.save_for_backward(*rays, *grid, scale, optical_depth)
+        ctx.numbers = numbers
+        return latent, depth, torch.exp(-optical_depth), emptiness.sum()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        from voxnerf.march_triton import march_backward
+
+        *rays, density, color, scale, optical_depth = ctx.saved_tensors
+        grads = tuple(g.contiguous() for g in grads)
+        made = march_backward(tuple(rays), ctx.numbers, density, color, scale, optical_depth, grads)
+        grad_density, grad_color, grad_scale = made
+        return grad_density[None, None], grad_color.permute(3, 0, 1, 2)[None], grad_scale, *(None,) * 6
 
 
 def _inputs(density, color, scale, shift, origin, directions, enter, passage, config, emptiness_scale):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,12 +21,26 @@ def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> tuple[Ten
     Returns:
         origin float32 [3], directions float32 [height * width, 3].
     """
-    rows, columns = np.meshgrid(np.arange(camera.height), np.arange(camera.width), indexing="ij")
-    pixels = np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)], axis=1)
-    directions = pixels @ np.linalg.inv(camera.intrinsics).T @ camera.c2w[:3, :3].T
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    origin = torch.from_numpy(camera.c2w[:3, 3].astype(np.float32))
-    return origin.to(device), torch.from_numpy(directions.astype(np.float32)).to(device)
+    to_world = camera.c2w[:3, :3] @ np.linalg.inv(camera.intrinsics)
+    sent = to_device(np.concatenate([to_world.T, camera.c2w[None, :3, 3]]), device)
+    directions = _pixels(camera.height, camera.width, torch.device(device)) @ sent[:3]
+    directions = directions / directions.norm(dim=1, keepdim=True)
+    return sent[3].float(), directions.float()
+
+
+@lru_cache(maxsize=8)
+def _pixels(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the homogeneous pixel coordinates (column, row, 1), float64 [height * width, 3]."""
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return torch.from_numpy(np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)], axis=1)).to(device)
+
+
+def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """Return an array as a tensor on a device; the host does not wait for a GPU to take it."""
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def intersect_box(origin: Tensor, directions: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
