@@ -40,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except (OptionError, RunError) as error:
         print(f"run_sjc.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(_unwritten(error), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("run_sjc.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
@@ -130,11 +133,20 @@ def _report(session, error: Exception | None) -> int:
         return 130
     if error is None:
         return 0
-    if isinstance(error, (OSError, RunError, DivergedError)):
+    if isinstance(error, OSError):
+        print(_unwritten(error), file=sys.stderr)
+    elif isinstance(error, (RunError, DivergedError)):
         print(f"run_sjc.py: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
     return 1
+
+
+def _unwritten(error: OSError) -> str:
+    return (
+        f"run_sjc.py: a run must be able to write its files. It could not ({error}). What was saved before "
+        "is whole; when this is mended, the same command goes on from the last checkpoint."
+    )
 
 
 if __name__ == "__main__":

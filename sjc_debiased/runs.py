@@ -20,6 +20,7 @@ from sjc_debiased.config import Resolved
 
 CHECKPOINTS = "checkpoints"
 FINISHED = "result.json"
+_LOCK = ".lock"
 _KEPT_CHECKPOINTS = 2
 
 
@@ -183,7 +184,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is at work in the folder.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -197,6 +198,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a process that was killed left half done; the folder must be locked."""
+    complete = {checkpoint.path for checkpoint in _checkpoints(folder)}
+    for path in [*folder.rglob(".*"), *(folder / CHECKPOINTS).glob("*.safetensors")]:
+        if path.is_file() and path.name != _LOCK and path not in complete:
+            path.unlink()
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:

@@ -23,7 +23,15 @@ from sjc_debiased.pictures import (
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, save_checkpoint, write_json
+from sjc_debiased.runs import (
+    FINISHED,
+    RunError,
+    StatsLog,
+    atomic,
+    remove_partial_files,
+    save_checkpoint,
+    write_json,
+)
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.mesh import EmptyMeshError, extract_mesh
@@ -101,6 +109,7 @@ class Session:
         self._resumed_at, self._began = self.scene.done, time.monotonic()
         self._preview_at = _milestones(settings.n_steps, PREVIEW_SHARE)
         self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
+        remove_partial_files(folder)
         (folder / "previews").mkdir(exist_ok=True)
         self._log = StatsLog(folder, self.scene.done)
         self._pending: list[tuple[Step, Tensor]] = []

@@ -18,6 +18,7 @@ from sjc_debiased.runs import (
     load_checkpoint,
     locked,
     newest_checkpoint,
+    remove_partial_files,
     save_checkpoint,
     slug,
     write_json,
@@ -132,6 +133,17 @@ def test_stats_go_on_at_the_checkpoints_step(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert rows[-1]["x"] is None
+
+
+def test_what_a_killed_process_left_half_done_is_removed(tmp_path):
+    save_checkpoint(tmp_path, 5, {"a": torch.zeros(2)})
+    orphan = tmp_path / "checkpoints/step_000010.safetensors"
+    orphan.write_bytes(b"its manifest was never written")
+    (tmp_path / ".stats-abc.jsonl").write_text("{")
+    (tmp_path / ".lock").touch()
+    remove_partial_files(tmp_path)
+    left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {".lock", "step_000005.safetensors", "step_000005.json"}
 
 
 def test_an_unwritable_place_is_refused(tmp_path):
