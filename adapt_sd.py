@@ -164,8 +164,8 @@ def check_pipeline_folder(name: str) -> None:
         return
     index = folder / "model_index.json"
     try:
-        parts = json.loads(index.read_text())
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        parts = dict(json.loads(index.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FileNotFoundError(
             f"--model FOLDER must be a diffusers pipeline with a readable model_index.json. {folder} is "
             f"not ({error}). Name the folder that `save_pretrained` or `hf download` wrote."

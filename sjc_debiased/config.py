@@ -302,6 +302,7 @@ def _check(r: Resolved) -> None:
     for name in ("lr", "background_lr"):
         value = getattr(r, name)
         _require(value > 0 and math.isfinite(value), f"--{name}", "finite and positive", value)
+    _require(0 < r.half_size < math.inf, "half_size of the profile", "finite and positive", r.half_size)
     _require(
         0 <= r.emptiness_step <= 1, "--emptiness_step", "a share of the steps in [0, 1]", r.emptiness_step
     )

@@ -62,8 +62,10 @@ def load_profile(model: str) -> Profile:
             kinds = (int, float) if isinstance(default, float) else type(default)
             if not isinstance(getattr(profile, name), kinds):
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
+        if not all(isinstance(word, str) for word in profile.known_words):
+            raise TypeError("known_words must be words")
         return profile
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"a profile.json must hold the fields of sjc_debiased.profiles.Profile. {path} does not "
             f"({error}). Correct it, or remove it to get Stable Diffusion's settings."

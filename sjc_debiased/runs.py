@@ -147,7 +147,7 @@ def saved_options(folder: Path) -> dict | None:
     """Return the resolved options that a run folder was made with, or None where there are none."""
     try:
         return json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
