@@ -8,8 +8,6 @@ compared with it before anything is timed.
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 import time
@@ -20,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
+from benchmarks.machine import describe, write_json
 from tests.reference.plain_render import plain_render
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -111,12 +110,7 @@ def main(out: Path | None = None, repeats: int = 7) -> None:
     for row in rows:
         print("| " + " | ".join(str(v) for v in row.values()) + " |")
     if out:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-        out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+        write_json(out, {"machine": describe(), "rows": rows})
 
 
 if __name__ == "__main__":

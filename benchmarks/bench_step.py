@@ -5,8 +5,6 @@ python benchmarks/bench_step.py [--model menagerie|FOLDER] [--out FILE.json] [--
 
 from __future__ import annotations
 
-import json
-import platform
 import resource
 import statistics
 import sys
@@ -20,6 +18,7 @@ import torch
 import tyro
 
 from adapt_sd import StableDiffusion, load_pipeline
+from benchmarks.machine import describe, write_json
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
@@ -98,12 +97,8 @@ def main(
         print(f"| {name} | {value:.1f} |")
     print(f"\nstep / U-Net = {ratio:.2f}; peak memory {peak_mib:.0f} MiB")
     if out:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-        }
         figures = {"median_ms": median, "step_over_unet": ratio, "peak_mib": peak_mib}
-        out.write_text(json.dumps({"machine": machine, "model": choice.name, **figures}, indent=2) + "\n")
+        write_json(out, {"machine": describe(), "model": choice.name, **figures})
 
 
 if __name__ == "__main__":
