@@ -12,17 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np
 import torch
 import tyro
-from benchmarks.machine import describe, write_json
 
 from adapt_sd import StableDiffusion, load_pipeline
-from sjc_debiased.clipping import ClipSchedule
+from benchmarks.common import describe, make_scene, write_json
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
-from voxnerf.cameras import sample_sjc_cameras
-from voxnerf.grid import GridConfig, VoxelGrid
+from sjc_debiased.optimize import Scene, draw_noise, optimize_step
 
 
 def main(
@@ -44,14 +40,8 @@ def main(
     choice = choose_model(model, device)
     profile, place = choice.profile, torch.device(device)
     denoiser = StableDiffusion(load_pipeline(choice.location), place, getattr(torch, precision))
-    settings = Settings(
-        n_steps=warmup_steps + rounds * steps * len(packs),
-        guidance=profile.guidance,
-        emptiness_weight=profile.emptiness_weight,
-        background_lr=profile.background_lr,
-        clip=ClipSchedule(profile.clip_start, profile.clip_end),
-    )
-    scenes = [_scene(seed, settings, profile, denoiser) for seed in range(max(packs))]
+    n_steps = warmup_steps + rounds * steps * len(packs)
+    scenes = [make_scene(profile, denoiser, n_steps, seed) for seed in range(max(packs))]
     for _ in range(warmup_steps):
         for scene in scenes:
             _advance([scene], denoiser)
@@ -77,14 +67,6 @@ def main(
         print(f"| {k} | {1e3 * step:.1f} | {1e3 * step / k:.1f} | {hourly:.0f} | {gain:.2f} |")
     if out:
         write_json(out, {"machine": describe(place), "model": choice.name, "rows": rows})
-
-
-def _scene(seed: int, settings: Settings, profile, denoiser: StableDiffusion) -> Scene:
-    config = GridConfig(resolution=profile.resolution, half_size=profile.half_size)
-    grid = VoxelGrid(config, torch.Generator().manual_seed(seed)).to(denoiser.device)
-    cameras = sample_sjc_cameras(settings.n_steps, denoiser.latent_size, np.random.RandomState(seed))
-    text = denoiser.embed(["front view of a smiling cat"])
-    return Scene(grid, make_optimizer(grid, settings), cameras, [text] * settings.n_steps, settings, seed)
 
 
 def _advance(scenes: list[Scene], denoiser: StableDiffusion) -> None:

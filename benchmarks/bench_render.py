@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from benchmarks.machine import describe, write_json
+from benchmarks.common import describe, write_json
 from tests.reference.plain_render import plain_render
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid

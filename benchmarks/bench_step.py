@@ -1,6 +1,6 @@
 """Where the time of one optimisation step goes, against the U-Net call alone, in one run.
 
-python benchmarks/bench_step.py [--model menagerie|FOLDER] [--out FILE.json] [--steps 60]
+python benchmarks/bench_step.py [--model menagerie|FOLDER] [--device cpu|cuda] [--out FILE.json] [--steps 60]
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np
 import torch
 import tyro
 
 from adapt_sd import StableDiffusion, load_pipeline
-from benchmarks.machine import describe, write_json
-from sjc_debiased.clipping import ClipSchedule
+from benchmarks.common import describe, make_scene, write_json
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
-from voxnerf.cameras import sample_sjc_cameras
-from voxnerf.grid import GridConfig, VoxelGrid
+from sjc_debiased.optimize import draw_noise, optimize_step
 from voxnerf.render import render
 
 
 def main(
     model: str = "menagerie",
+    device: str = "cpu",
     steps: int = 60,
     warmup_steps: int = 300,
     precision: str = "bfloat16",
@@ -39,49 +36,41 @@ def main(
     Args:
         warmup_steps: steps before the first timed one, so that the scene is no longer fog.
     """
-    choice = choose_model(model, "cpu")
-    profile = choice.profile
-    denoiser = StableDiffusion(load_pipeline(choice.location), torch.device("cpu"), getattr(torch, precision))
-    settings = Settings(
-        n_steps=warmup_steps + steps,
-        guidance=profile.guidance,
-        emptiness_weight=profile.emptiness_weight,
-        background_lr=profile.background_lr,
-        clip=ClipSchedule(profile.clip_start, profile.clip_end),
-    )
-    config = GridConfig(resolution=profile.resolution, half_size=profile.half_size)
-    grid = VoxelGrid(config, torch.Generator().manual_seed(0))
-    optimizer = make_optimizer(grid, settings)
-    cameras = sample_sjc_cameras(settings.n_steps, denoiser.latent_size, np.random.RandomState(0))
-    text = denoiser.embed(["front view a smiling cat"])
-    scene = Scene(grid, optimizer, cameras, [text] * settings.n_steps, settings, seed=0)
-    guidance = torch.tensor([profile.guidance])
+    choice, place = choose_model(model, device), torch.device(device)
+    denoiser = StableDiffusion(load_pipeline(choice.location), place, getattr(torch, precision))
+    scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
+    grid, optimizer, text = scene.grid, scene.optimizer, scene.text_of_step[0]
+    guidance = torch.tensor([scene.settings.guidance], device=place)
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
-    def clock(name: str, began: float) -> None:
-        rows[name].append(1e3 * (time.perf_counter() - began))
+    def now() -> float:
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        return time.perf_counter()
 
-    for step in range(settings.n_steps):
-        camera = cameras[step]
+    def clock(name: str, began: float) -> None:
+        rows[name].append(1e3 * (now() - began))
+
+    for step, camera in enumerate(scene.cameras):
         sigma, noise = draw = draw_noise(scene, denoiser)
-        began = time.perf_counter()
+        began = now()
         optimize_step([scene], [draw], denoiser.denoise)
         if step < warmup_steps:
             continue
         clock("step", began)
-        began = time.perf_counter()
+        began = now()
         seen = render(grid, camera)
         clock("render", began)
         noised = seen.latent.detach() + sigma * noise
-        began = time.perf_counter()
+        began = now()
         denoiser.denoise(noised, sigma[None], text, guidance)
         clock("U-Net", began)
         optimizer.zero_grad()
-        began = time.perf_counter()
+        began = now()
         torch.autograd.backward([seen.latent, seen.emptiness], [torch.ones_like(seen.latent), None])
         clock("backward", began)
         before = [p.detach().clone() for p in grid.parameters()]
-        began = time.perf_counter()
+        began = now()
         optimizer.step()
         clock("Adamax", began)
         with torch.no_grad():
@@ -92,13 +81,15 @@ def main(
     median["rest"] = median["step"] - sum(v for k, v in median.items() if k != "step")
     ratio = statistics.median(a / b for a, b in zip(rows["step"], rows["U-Net"]))
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if place.type == "cuda":
+        peak_mib = torch.cuda.max_memory_allocated(place) / 2**20
     print("| part | ms (median) |\n|---|---|")
     for name, value in median.items():
         print(f"| {name} | {value:.1f} |")
     print(f"\nstep / U-Net = {ratio:.2f}; peak memory {peak_mib:.0f} MiB")
     if out:
         figures = {"median_ms": median, "step_over_unet": ratio, "peak_mib": peak_mib}
-        write_json(out, {"machine": describe(), "model": choice.name, **figures})
+        write_json(out, {"machine": describe(place), "model": choice.name, **figures})
 
 
 if __name__ == "__main__":
