@@ -122,7 +122,8 @@ _PAGE = """<!doctype html>
  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:">
 <title>D-SDS on SJC: results</title>
 <style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #222; }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #222;
+         overflow-wrap: anywhere; }
   .wide { overflow-x: auto; }
   table { border-collapse: collapse; font-size: .9rem; }
   th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; white-space: nowrap; }
