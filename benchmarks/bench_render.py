@@ -58,6 +58,24 @@ def one(path: str, grid: VoxelGrid, camera) -> tuple[float, float, list[torch.Te
     return rendered - began, done - rendered, values
 
 
+def extra_mib(path: str, grid: VoxelGrid, camera) -> float | None:
+    """Return by how much one rendering and its backward pass raise the memory; None where Linux is not."""
+    peak_reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not peak_reset.exists():
+        return None
+
+    def kib(field: str) -> int:
+        return int(
+            next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]
+        )
+
+    one(path, grid, camera)  # what is kept for good is there already
+    peak_reset.write_text("5")
+    before = kib("VmRSS")
+    one(path, grid, camera)
+    return (kib("VmHWM") - before) / 1024
+
+
 def compare(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     """Raise unless values agree to 1e-4 of the largest.
 
@@ -85,6 +103,7 @@ def measure(size_name: str, scene_name: str, repeats: int) -> list[dict]:
         for path in PATHS:
             runs = [one(path, grid, c)[:2] for c in cameras]
             times[path].append([1e3 * statistics.mean(part) for part in zip(*runs)])
+    memory = {path: extra_mib(path, grid, cameras[0]) for path in PATHS}
     rows = []
     for path in PATHS:
         forward, backward = (statistics.median(t) for t in zip(*times[path]))
@@ -97,6 +116,7 @@ def measure(size_name: str, scene_name: str, repeats: int) -> list[dict]:
                 "forward_ms": round(forward, 1),
                 "backward_ms": round(backward, 1),
                 "times_faster_than_plain": round(statistics.median(ratios), 2),
+                "extra_mib": memory[path] and round(memory[path]),
             }
         )
     return rows
