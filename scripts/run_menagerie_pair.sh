@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# Make the README's picture: the same prompt and seeds with SJC and with D-SDS, on the embedded model.
-#   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0 1 2"]
+# Make the README's picture: the same prompt and seeds with SJC (above) and with D-SDS, on the embedded model.
+#   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0,1,2"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$1 prompt=${2:-a smiling cat} seeds=${3:-0}
-root="runs/pair-${prompt// /-}-${seeds// /-}"
+out=$1 prompt=${2:-a smiling cat} seeds=${3:-0,1,2}
+root="runs/pair-${prompt// /-}-${seeds//,/-}"
 mkdir -p "$(dirname "$out")"
-for seed in $seeds; do
-  for preset in sjc dsds; do
-    python run_sjc.py --model menagerie --prompt "$prompt" --seed "$seed" --preset "$preset" --run_root "$root"
-  done
+for preset in sjc dsds; do
+  python run_sjc.py --model menagerie --prompt "$prompt" --seeds "$seeds" --pack 3 --preset "$preset" --run_root "$root"
 done
-python scripts/stack_sheets.py "$out" "$root"/0*
+python scripts/stack_sheets.py "$out" "$root"/*-sjc-* "$root"/*-dsds-*

@@ -95,8 +95,8 @@ class Options:
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = 1
     """Noise samples per step."""
-    lr: float = 0.05
-    """Adamax step size of the grid."""
+    lr: float | None = None
+    """Adamax step size of the grid. Default: the model's (0.05 for SD)."""
     background_lr: float | None = None
     """Adamax step size of the background. Default: the model's (1e-4 for SD)."""
     emptiness_weight: float | None = None
@@ -202,7 +202,7 @@ def resolve(
         guidance=own(o.guidance, profile.guidance),
         var_red=o.var_red,
         n_noise=o.n_noise,
-        lr=o.lr,
+        lr=own(o.lr, profile.lr),
         background_lr=own(o.background_lr, profile.background_lr),
         emptiness_weight=own(o.emptiness_weight, profile.emptiness_weight),
         emptiness_scale=o.emptiness_scale,

@@ -21,7 +21,7 @@ class Profile:
         resolution, half_size: of the voxel grid, voxels and scene units.
         n_steps, guidance: optimisation steps and classifier-free guidance scale.
         emptiness_weight: of the emptiness loss, before its multiplier.
-        background_lr: Adamax step size of the background texture.
+        lr, background_lr: Adamax step sizes of the grid and of the background texture.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
             hub name.
@@ -34,6 +34,7 @@ class Profile:
     n_steps: int = 10_000
     guidance: float = 100.0
     emptiness_weight: float = 10_000.0
+    lr: float = 0.05
     background_lr: float = 1e-4
     clip_start: float = 2.0
     clip_end: float = 8.0

@@ -34,7 +34,7 @@ class Options:
     diffusion_steps: int = 8000
     masked_lm_steps: int = 1000
     clip_steps: int = 2500
-    judge_steps: int = 2500
+    judge_steps: int = 1500
 
 
 def main(options: Options) -> None:
