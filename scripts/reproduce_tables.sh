@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The paper's tables and figures from one command: sweeps, measurements, tables, figures, report.
-#   scripts/reproduce_tables.sh [--model menagerie] [more options of run_prompts.sh, such as --pack 4]
+#   scripts/reproduce_tables.sh [--model menagerie] [--suite menagerie] [more options of run_prompts.sh, such as --pack 4]
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
-# The same command goes on where it stopped. Results go to results/MODEL/.
+# The same command goes on where it stopped. Results go to results/MODEL-SUITE/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=menagerie suite= rest=()
@@ -16,15 +16,26 @@ done
 if [ -z "$suite" ]; then
   if [ "$model" = menagerie ]; then suite=menagerie; else suite=dsds70; fi
 fi
-runs="runs/tables-${model//\//-}"
-skip=(--skip success)
-clip=(--clip openai/clip-vit-base-patch32)
-if [ "$model" = menagerie ]; then skip=() clip=(); fi
-common=(--model "$model" --suite "$suite" --run_root "$runs" "${rest[@]}")
-failed=0
-scripts/run_prompts.sh "${common[@]}" --presets sjc,dsds-preserved,dsds || failed=1
-scripts/run_prompts.sh "${common[@]}" --presets score-only,prompt-only,static-low,static-high --limit 6 || failed=1
-python scripts/get_lpips_backbones.py
-python -m sjc_debiased.evaluation.measure "$runs" "${skip[@]}" "${clip[@]}"
-python -m sjc_debiased.evaluation.results "$runs" "results/${model//\//-}"
-exit "$failed"
+name="${model//\//-}-$(basename "$suite" .json)"
+skip=(--skip success) clip=(--clip openai/clip-vit-base-patch32)
+if [ "$model" = menagerie ]; then
+  skip=() clip=()
+  for part in judge clip; do
+    if [ ! -e "sjc_debiased/menagerie/weights/$part" ]; then
+      echo "The menagerie's $part is not trained: scripts/train_menagerie.sh --stages $part" >&2
+      exit 2
+    fi
+  done
+fi
+python scripts/get_lpips_backbones.py || echo "torchvision's own cache or download will have to do" >&2
+
+sweep() {  # 1 means that some runs failed, which the tables survive; refusals and Ctrl-C stop here
+  scripts/run_prompts.sh --model "$model" --suite "$suite" --run_root "runs/$name" "${rest[@]}" "$@" || {
+    code=$?
+    if [ "$code" -ne 1 ]; then exit "$code"; fi
+  }
+}
+sweep --presets sjc,dsds-preserved,dsds
+sweep --presets score-only,prompt-only,static-low,static-high --limit 6
+python -m sjc_debiased.evaluation.measure "runs/$name" "${skip[@]}" "${clip[@]}"
+python -m sjc_debiased.evaluation.results "runs/$name" "results/$name"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.optimize import draw_noise, optimize_step
+from sjc_debiased.optimize import Step, draw_noise, optimize_step
 from sjc_debiased.session import Session
 
 Ended = tuple[Session, Exception | None]
@@ -37,32 +37,47 @@ def run_packed(
                 active.append(session)
             if not active:
                 return
-            for session, step in _step(active, denoiser):
-                error, stopping = None, bool(stop)
+            for session, step, failure in _step(active, denoiser):
+                error, stopping = failure, bool(stop)
                 try:
                     if step:
                         session.record(step, stopping)
-                    if session.remaining_steps == 0:
+                    if error is None and session.remaining_steps == 0:
                         session.finish()
                 except Exception as caught:  # whatever it is, it must not end the other runs
                     error = caught
                 bar.update(step is not None)
                 if error or stopping or session.remaining_steps == 0:
                     active.remove(session)
-                    session.close()
+                    with suppress(OSError):  # what it could not write, it could not write before either
+                        session.close()
                     yield session, error
             if len(active) == 1 and step and step.clip_value is not None:
                 bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
 
 
-def _step(sessions: list[Session], denoiser: Denoiser):
-    """Do the next step of every session that has one; return (session, its step or None)."""
-    scenes = [s.scene for s in sessions if s.remaining_steps]
-    steps = (
-        optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise) if scenes else []
-    )
-    of_scene = {id(scene): step for scene, step in zip(scenes, steps)}
-    return [(s, of_scene.get(id(s.scene))) for s in sessions]
+def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Session, Step | None, Exception | None]]:
+    """Do the next step of every session that has one; return each with its step or its error.
+
+    Where the step fails for all together (out of memory, say), each scene is tried alone.
+    """
+    ready = [s for s in sessions if s.remaining_steps]
+    done = {id(s): (None, None) for s in sessions}
+    try:
+        steps = _advance(ready, denoiser) if ready else []
+        done |= {id(s): (step, None) for s, step in zip(ready, steps)}
+    except Exception as together:
+        for session in ready:
+            try:
+                done[id(session)] = _advance([session], denoiser)[0], None
+            except Exception as alone:
+                done[id(session)] = None, (alone if len(ready) > 1 else together)
+    return [(s, *done[id(s)]) for s in sessions]
+
+
+def _advance(sessions: list[Session], denoiser: Denoiser) -> list[Step]:
+    scenes = [s.scene for s in sessions]
+    return optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Run folders: numbering, locking, atomic files, checkpoints, and finding the run to go on with."""
+"""Run folders: numbering, locking, atomic files, and finding the run to go on with."""
 
 from __future__ import annotations
 
@@ -11,29 +11,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from sjc_debiased.config import Resolved
 
-CHECKPOINTS = "checkpoints"
 FINISHED = "result.json"
-_LOCK = ".lock"
-_KEPT_CHECKPOINTS = 2
+LOCK = ".lock"
+KEPT_CHECKPOINTS = 2
 
 
 class RunError(RuntimeError):
     """A run folder cannot be used; the message says the rule, what was found, and the way out."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Point at one saved state: `step` steps are done."""
-
-    path: Path
-    step: int
 
 
 @contextmanager
@@ -83,7 +74,7 @@ def check_run_root(place: Path, wanted: list[Resolved]) -> None:
         RunError: the place cannot be written to, or has too little room.
     """
     n_floats = 5 * sum(r.resolution**3 for r in wanted)
-    needed = (3 * _KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
+    needed = (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place):
@@ -184,7 +175,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is at work in the folder.
     """
-    lock = FileLock(folder / _LOCK)
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -198,83 +189,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove what a process that was killed left half done; the folder must be locked."""
-    complete = {checkpoint.path for checkpoint in _checkpoints(folder)}
-    for path in [*folder.rglob(".*"), *(folder / CHECKPOINTS).glob("*.safetensors")]:
-        if path.is_file() and path.name != _LOCK and path not in complete:
-            path.unlink()
-
-
-def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
-    """Save the state after `step` steps, with its checksum, and keep the newest two.
-
-    Args:
-        tensors: name -> tensor, whatever resuming needs.
-    """
-    from safetensors.torch import save_file
-
-    place = folder / CHECKPOINTS
-    place.mkdir(exist_ok=True)
-    path = place / f"step_{step:06d}.safetensors"
-    with atomic(path) as partial:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
-        digest = sha256(partial)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-    for old in _checkpoints(folder)[:-_KEPT_CHECKPOINTS]:
-        old.path.with_suffix(".json").unlink()
-        old.path.unlink()
-    return Checkpoint(path, step)
-
-
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest complete checkpoint of a run, or None where it has none."""
-    return next(iter(reversed(_checkpoints(folder))), None)
-
-
-def load_checkpoint(checkpoint: Checkpoint) -> dict:
-    """Return the tensors of a checkpoint.
-
-    Raises:
-        RunError: the file is not the one that was saved.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    manifest = checkpoint.path.with_suffix(".json")
-    problem = None
-    try:
-        if sha256(checkpoint.path) != json.loads(manifest.read_text(encoding="utf-8"))["sha256"]:
-            problem = "its checksum differs: it was truncated or changed"
-        else:
-            return load_file(checkpoint.path)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        problem = str(error)
-    raise RunError(
-        f"a checkpoint must be as it was saved. {checkpoint.path} is not ({problem}). Delete it and "
-        f"{manifest.name} to go on from the one before."
-    )
-
-
-def newest_state(folder: Path) -> tuple[int, dict] | None:
-    """Return (steps done, tensors) of the newest checkpoint, or None where a run has none yet.
-
-    Raises:
-        RunError: the file is not the one that was saved.
-    """
-    checkpoint = newest_checkpoint(folder)
-    return None if checkpoint is None else (checkpoint.step, load_checkpoint(checkpoint))
-
-
-def _checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints whose manifest was written, that is the complete ones, oldest first."""
-    found = []
-    for path in sorted((folder / CHECKPOINTS).glob("step_*.safetensors")):
-        if path.with_suffix(".json").exists():
-            found.append(Checkpoint(path, int(path.stem.removeprefix("step_"))))
-    return found
 
 
 class StatsLog:

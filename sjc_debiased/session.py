@@ -13,6 +13,7 @@ from torch import Tensor
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
 from prompts.views import VIEW_SCHEMES
+from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import MeshFormat, Resolved
 from sjc_debiased.optimize import Scene, Settings, Step, make_optimizer
@@ -23,15 +24,7 @@ from sjc_debiased.pictures import (
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import (
-    FINISHED,
-    RunError,
-    StatsLog,
-    atomic,
-    remove_partial_files,
-    save_checkpoint,
-    write_json,
-)
+from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, write_json
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.mesh import EmptyMeshError, extract_mesh

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
+from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import OptionError, Options, PresetName, Resolved, resolve
 from sjc_debiased.models import Choice, check_words, choose_device, choose_model, fingerprint
 from sjc_debiased.runs import (
@@ -27,12 +28,30 @@ from sjc_debiased.runs import (
     find_run,
     index_runs,
     locked,
-    newest_state,
     run_key,
 )
 
-SETTINGS = ("n_steps", "guidance", "lr", "var_red", "emptiness_weight", "depth_weight")
-"""The options that a prompt of a suite may set."""
+INTERRUPTED = "interrupted; the same command goes on"
+_MOST = 1e9  # far above any setting, and below what a float cannot hold
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and abs(value) <= _MOST
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= _MOST
+
+
+SETTINGS = {
+    "n_steps": _is_count,
+    "guidance": _is_number,
+    "lr": _is_number,
+    "var_red": lambda value: type(value) is bool,
+    "emptiness_weight": _is_number,
+    "depth_weight": _is_number,
+}
+"""The options that a prompt of a suite may set, and what they may be."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +157,17 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
                     n_finished += 1
                 else:
                     todo.append(run)
-    work = Work(tuple(todo), choice, o.run_root, o.pack, o.local_files_only, tuple(command))
+    work = Work(tuple(todo), choice, o.run_root.resolve(), o.pack, o.local_files_only, tuple(command))
     return Plan(work, n_finished, refused)
 
 
 def _options(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
     """Return the options of `run_sjc.py` for one prompt of a suite."""
-    unknown = sorted(set(entry.settings) - set(SETTINGS))
-    wrong = sorted(k for k, v in entry.settings.items() if not isinstance(v, (int, float)))
-    if unknown or wrong:
+    wrong = sorted(k for k, v in entry.settings.items() if not SETTINGS.get(k, lambda _: False)(v))
+    if wrong:
         raise OptionError(
-            f"a suite may set {', '.join(SETTINGS)} to numbers or true and false. {entry.prompt!r} sets "
-            f"{(unknown or wrong)[0]}. Correct the suite."
+            f"a suite may set {', '.join(SETTINGS)}, to a number, or var_red to true or false. "
+            f"{entry.prompt!r} sets {wrong[0]} to {str(entry.settings[wrong[0]])[:40]}. Correct the suite."
         )
     options = Options(
         prompt=(entry.prompt,),
@@ -204,9 +222,11 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
             locks = ExitStack()
             try:
                 session = _open(run, work, denoiser, locks)
-            except (OptionError, RunError, OSError) as error:
+            except Exception as error:  # whatever it is, it must not end the other runs
                 locks.close()
-                refused.append((name_of(run), str(error)))
+                if not isinstance(error, (OptionError, RunError, OSError)):
+                    traceback.print_exception(error)
+                refused.append((name_of(run), str(error) or type(error).__name__))
                 continue
             open_runs[id(session)] = name_of(run), locks
             yield session
@@ -216,7 +236,7 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
         name, locks = open_runs.pop(id(session))
         locks.close()
         if error is None and session.remaining_steps:
-            yield name, "interrupted; the same command goes on"
+            yield name, INTERRUPTED
         else:
             if error is not None and not isinstance(error, (OSError, RuntimeError)):
                 traceback.print_exception(error)
@@ -236,11 +256,13 @@ def _open(run: Resolved, work: Work, denoiser, locks: ExitStack):
         notes = record(list(work.command), prompts, work.choice.location, run.device)
         folder = create_run(work.run_root, run, notes)
     locks.enter_context(locked(folder))
+    if (folder / FINISHED).exists():
+        raise RunError(f"finished meanwhile by another process: {folder}")
     return Session(run, work.choice.profile, prompts, denoiser, folder, newest_state(folder), ("glb",))
 
 
 def main(options: SweepOptions, command: list[str]) -> int:
-    """Run a sweep; return 0 where all is done, 1 where something failed, 2 where it was refused."""
+    """Run a sweep; return 0: all is done, 1: something failed, 2: refused, 130: interrupted."""
     try:
         plan = make_plan(options, command)
         print(plan)
@@ -266,7 +288,9 @@ def main(options: SweepOptions, command: list[str]) -> int:
     print(f"{n_done} runs done, {plan.finished} finished before, {len(failed)} failed, {missing} not started")
     for name, error in failed:
         print(f"  {name}\n    {error}")
-    return 1 if failed or missing else 0
+    if missing or any(error == INTERRUPTED for _, error in failed):
+        return 130
+    return 1 if failed else 0
 
 
 def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,11 +16,11 @@ _RETRIES = 3
 def do_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
     """Do the runs of a sweep on `n_workers` Ray actors; yield (name, error or None) as each ends.
 
-    A worker that dies is started again, and its runs go on from their checkpoints, three times at most. On a
-    CUDA device each worker gets one GPU. All workers must see the same run root.
+    A worker that dies is replaced, and its pack goes on from its checkpoints, three times at most. On a CUDA
+    device each worker gets one GPU. All workers must see the same run root.
 
     Raises:
-        OptionError: Ray is not installed.
+        OptionError: Ray is not installed, out of reach, or has too little for so many workers.
     """
     try:
         import ray
@@ -32,25 +33,55 @@ def do_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
 
     if not work.todo:
         return
-    gpus = int(work.todo[0].device.startswith("cuda"))
-    ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
-    worker = ray.remote(num_gpus=gpus, num_cpus=1, max_restarts=_RETRIES, max_task_retries=_RETRIES)(_Worker)
     try:
-        actors = ray.util.ActorPool([worker.remote(work) for _ in range(n_workers)])
-        packs = [work.todo[i : i + work.pack] for i in range(0, len(work.todo), work.pack)]
-        for pack in packs:
-            actors.submit(lambda actor, pack: actor.run.remote(pack), pack)
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, RuntimeError) as error:
+        raise OptionError(
+            f"--engine ray must reach Ray. It did not ({error}). Start a cluster, or unset RAY_ADDRESS."
+        ) from error
+    packs = deque((work.todo[i : i + work.pack], 1) for i in range(0, len(work.todo), work.pack))
+    running: dict = {}
+    try:
+        remote = ray.remote(**_share(ray, work, n_workers))(_Worker)
+        idle = [remote.remote(work) for _ in range(n_workers)]
         with tqdm(total=len(work.todo), unit="run") as bar:
-            while actors.has_next():
+            while packs or running:
+                while packs and idle:
+                    pack, attempt = packs.popleft()
+                    actor = idle.pop()
+                    running[actor.run.remote(pack)] = actor, pack, attempt
+                (ready, *_), _ = ray.wait(list(running), num_returns=1)
+                actor, pack, attempt = running.pop(ready)
                 try:
-                    ends = actors.get_next_unordered()
-                except ray.exceptions.RayError as error:  # of one pack; which one, Ray does not say
-                    ends = [("a pack of runs", f"its worker died {_RETRIES} times: {error}")]
+                    ends = ray.get(ready)
+                    idle.append(actor)
+                except ray.exceptions.RayTaskError as error:
+                    ends = [(name_of(run), str(error.cause)) for run in pack]
+                    idle.append(actor)
+                except ray.exceptions.RayError as error:
+                    idle.append(remote.remote(work))
+                    if attempt <= _RETRIES:
+                        packs.append((pack, attempt + 1))
+                        continue
+                    ends = [(name_of(run), f"its worker died {attempt} times: {error}") for run in pack]
                 for end in ends:
                     bar.update()
                     yield end
     finally:
         ray.shutdown()
+
+
+def _share(ray, work: Work, n_workers: int) -> dict[str, int]:
+    """Return what one worker asks of Ray: its share of the processors, and a GPU where runs are on one."""
+    there = ray.cluster_resources()
+    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    needs_gpu = work.todo[0].device.startswith("cuda")
+    if not 1 <= n_workers <= (min(cpus, gpus) if needs_gpu else cpus):
+        raise OptionError(
+            f"--workers must be at least 1, with a processor{' and a GPU' if needs_gpu else ''} each. It is "
+            f"{n_workers}; Ray has {cpus} processors and {gpus} GPUs. Choose fewer workers."
+        )
+    return {"num_cpus": cpus // n_workers, "num_gpus": int(needs_gpu)}
 
 
 class _Worker:

@@ -14,7 +14,18 @@ ALLOWED = {
     "sjc_debiased": {"sjc_debiased", "voxnerf", "adapt_sd", "prompts"},
     "run_sjc.py": OURS,
 }
-METHOD_ALONE = ("clipping", "score", "losses", "optimize", "denoiser", "config", "profiles", "runs", "pack")
+METHOD_ALONE = (
+    "clipping",
+    "score",
+    "losses",
+    "optimize",
+    "denoiser",
+    "config",
+    "profiles",
+    "runs",
+    "checkpoints",
+    "pack",
+)
 HEAVY_AT_IMPORT = {"diffusers", "transformers", "lpips", "trimesh", "skimage", "scipy", "torchvision"}
 
 

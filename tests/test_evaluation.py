@@ -153,6 +153,8 @@ def made_up_run(root, number, prompt, preset, seed, success):
     curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
     metrics = {
         "version": VERSION,
+        "parts": ["a_lpips", "clip", "success"],
+        "clip_model": "menagerie",
         "coverage": 0.3,
         "sharpness": 0.05,
         "a_lpips_vgg": 0.1 if success else 0.2,

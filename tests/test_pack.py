@@ -95,3 +95,38 @@ def test_whatever_a_run_fails_with_is_said(command, monkeypatch, capsys, error):
     assert code == 1
     assert str(error) in capsys.readouterr().err
     assert not (folder / FINISHED).exists()
+
+
+def test_a_full_disk_ends_one_run_and_not_the_rest(command, monkeypatch, capsys):
+    class Full:
+        def writelines(self, lines):
+            raise OSError("no space left")
+
+        close = flush = fileno = lambda self: (_ for _ in ()).throw(OSError("no space left"))
+
+    original = session.StatsLog.__init__
+
+    def init(self, folder, first_step):
+        original(self, folder, first_step)
+        if "seed1" in folder.name:
+            self._file = Full()
+
+    monkeypatch.setattr(session.StatsLog, "__init__", init)
+    code, folders = command("--seeds", "0,1", "--pack", "2")
+    assert code == 1
+    assert "could not (no space left)" in capsys.readouterr().err
+    assert [(f / FINISHED).exists() for f in folders] == [True, False]
+
+
+def test_a_step_that_fails_for_all_is_tried_alone(command, monkeypatch, capsys):
+    original = StableDiffusion.denoise
+
+    def denoise(self, noised, *rest):
+        if len(noised) > 1:
+            raise torch.OutOfMemoryError("too many at a time")
+        return original(self, noised, *rest)
+
+    monkeypatch.setattr(StableDiffusion, "denoise", denoise)
+    code, folders = command("--seeds", "0,1", "--pack", "2", "--n_steps", "20")
+    assert code == 0
+    assert all((f / FINISHED).exists() for f in folders)

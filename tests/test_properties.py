@@ -15,11 +15,12 @@ import run_sjc
 from adapt_sd import check_pipeline_folder
 from prompts.suites import Suite, SuiteError, load_suite
 from prompts.words import split_words
+from sjc_debiased.checkpoints import load_checkpoint, save_checkpoint
 from sjc_debiased.config import PRESETS, ClipOptions, OptionError, Options, Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.evaluation.study import StudyError, read_answers
 from sjc_debiased.profiles import STABLE_DIFFUSION, Profile, load_profile
-from sjc_debiased.runs import RunError, load_checkpoint, save_checkpoint, saved_options, slug
+from sjc_debiased.runs import RunError, saved_options, slug
 
 CASES = settings(
     max_examples=300,

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from sjc_debiased.checkpoints import load_checkpoint, newest_checkpoint, remove_partial_files, save_checkpoint
 from sjc_debiased.config import Options, resolve
 from sjc_debiased.profiles import STABLE_DIFFUSION
 from sjc_debiased.runs import (
@@ -15,11 +16,7 @@ from sjc_debiased.runs import (
     check_same_options,
     create_run,
     find_run,
-    load_checkpoint,
     locked,
-    newest_checkpoint,
-    remove_partial_files,
-    save_checkpoint,
     slug,
     write_json,
 )

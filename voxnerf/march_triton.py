@@ -185,7 +185,8 @@ def march_forward(rays: tuple, numbers: tuple, density: Tensor, color: Tensor, s
     n, channels = len(rays[1]), color.shape[-1]
     latent = color.new_empty(n, channels)
     depth, optical_depth, emptiness = color.new_empty(3, n)
-    _forward[_grid(n)](
+    with torch.cuda.device_of(color):  # a no-op for the CPU
+        _forward[_grid(n)](
         density, color, scale, *rays, *numbers, n, density.shape[0], latent, depth, optical_depth, emptiness,
         channels=channels, width=triton.next_power_of_2(channels), block=_BLOCK, num_warps=1,
     )  # fmt: skip
@@ -208,7 +209,8 @@ def march_backward(
     """
     n, channels = len(rays[1]), color.shape[-1]
     made = torch.zeros_like(density), torch.zeros_like(color), torch.zeros_like(scale)
-    _backward[_grid(n)](
+    with torch.cuda.device_of(color):
+        _backward[_grid(n)](
         density, color, scale, *rays, *numbers, n, density.shape[0], optical_depth, *grads, *made,
         channels=channels, width=triton.next_power_of_2(channels), block=_BLOCK, num_warps=1,
     )  # fmt: skip

@@ -19,7 +19,7 @@ class SuitePrompt:
     """One prompt of a suite.
 
     Attributes:
-        face: whether the object has a face to count (D-SDS Table 3 counts only those).
+        face: whether the object has a face to count, for who labels (D-SDS Table 3 counts only those).
         source: where the prompt comes from.
         settings: options of `run_sjc.py` that this prompt asks for, by name.
     """

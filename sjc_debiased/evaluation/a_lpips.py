@@ -99,8 +99,8 @@ def _backbone(net: Net) -> dict[str, Tensor]:
     models = torchvision.models
     pretrained = {"alex": models.AlexNet_Weights.IMAGENET1K_V1, "vgg": models.VGG16_Weights.IMAGENET1K_V1}
     try:
-        return pretrained[net].get_state_dict(check_hash=True)
-    except OSError as error:
+        return pretrained[net].get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: another hash
         raise BackboneError(
             f"LPIPS needs the ImageNet weights of {net}. They are neither in {path} nor in torchvision's "
             f"cache, and could not be downloaded ({error}). Run `python scripts/get_lpips_backbones.py`, "

@@ -69,7 +69,8 @@ def azimuth_curves(
 ) -> AzimuthCurves:
     """Measure every azimuth against every view prompt and the plain prompt.
 
-    Every method is measured against the same prompts, "VIEW view of PROMPT", whatever it sent itself.
+    Every method is measured against the same prompts, "VIEW view PROMPT" as D-SDS
+    writes them, whatever it sent itself.
 
     Args:
         images: [n, 3, h, w] in [-1, 1]. view_prompts: by view, for the views of `TURNS`.

@@ -48,8 +48,16 @@ def collect(run_root: Path) -> list[Measured]:
         r = options["resolved"]
         commit = (options.get("git_commit") or "unknown")[:12]
         key = r["prompt"], r["preset"], r["seed"]
-        found[key] = Measured(folder, *key, r["model"], commit, metrics)
-    return [found[key] for key in sorted(found)]
+        settings = {k: v for k, v in r.items() if k not in ("prompt", "seed", "preset")}
+        if key in found and settings != found[key][1]:
+            differing = sorted(k for k, v in settings.items() if found[key][1].get(k) != v)
+            raise ValueError(
+                f"results compare runs of one experiment. {folder.name} and {found[key][0].folder.name} "
+                f"are the same prompt, preset and seed with other {', '.join(differing)}. Keep one of them "
+                "in the folder."
+            )
+        found[key] = Measured(folder, *key, r["model"], commit, metrics), settings
+    return [found[key][0] for key in sorted(found)]
 
 
 def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:

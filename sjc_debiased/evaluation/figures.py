@@ -18,6 +18,8 @@ STRIPS = {
 """Rows of the strips: 360 degrees of baseline and method (Figs. 6, 12), the ablation of the two debiasings
 (Figs. 7, 13), and the kinds of clipping from none to dynamic (Figs. 8, 14)."""
 
+CURVES = ("sjc", "dsds-preserved", "dsds")
+
 _GAP = 6
 _STRIP_PROMPTS = 4
 _COURSE_STEPS = 8
@@ -83,8 +85,8 @@ def write_figures(runs: list[Measured], folder: Path) -> list[tuple[str, str]]:
         if drawn:
             write_png(folder / f"{name}.png", drawn[0])
             made.append((f"{name}.png", f"Views over 360°, the front first. Rows: {'; '.join(drawn[1])}."))
-    if any("clip" in r.metrics for r in runs):
-        similarity_curves(runs, ("sjc", "dsds-preserved", "dsds"), folder / "fig_5.png")
+    if any("clip" in r.metrics and r.preset in CURVES for r in runs):
+        similarity_curves(runs, CURVES, folder / "fig_5.png")
         made.append(("fig_5.png", "Mean CLIP similarity to the prompt of each view, by azimuth (Fig. 5)."))
     first = next((r for r in runs if r.preset == "dsds"), None)
     if first:

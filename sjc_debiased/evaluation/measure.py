@@ -25,6 +25,7 @@ from sjc_debiased.runs import FINISHED, RunError, run_folders, write_json
 METRICS = "metrics.json"
 VERSION = 1  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "clip", "success"]
+PARTS: tuple[Part, ...] = ("a_lpips", "clip", "success")
 
 
 def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu") -> dict:
@@ -42,6 +43,8 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
         "version": VERSION,
+        "parts": [p for p in PARTS if p not in skip],
+        "clip_model": None if "clip" in skip else _name(clip),
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
@@ -100,9 +103,27 @@ def main(
         clip: folder or hub name of the CLIP that compares images with prompts. Default: the menagerie's.
         device: cpu or cuda.
     """
-    todo = [f for f in run_folders(run_root) if (f / FINISHED).exists() and saved_metrics(f) is None]
-    for folder in tqdm(todo, unit="run"):
-        write_json(folder / METRICS, measure(folder, skip, clip, device))
+    finished = [f for f in run_folders(run_root) if (f / FINISHED).exists()]
+    failed = []
+    for folder in tqdm([f for f in finished if not _is_measured(f, skip, clip)], unit="run"):
+        try:
+            write_json(folder / METRICS, measure(folder, skip, clip, device))
+        except RunError as error:
+            failed.append(str(error))
+    print("".join(f"not measured: {error}\n" for error in failed), end="")
+
+
+def _is_measured(folder: Path, skip: tuple[Part, ...], clip: str) -> bool:
+    """Return whether a run has every part that is wanted, with this CLIP."""
+    found = saved_metrics(folder)
+    if found is None or not {*PARTS} - {*skip} <= {*found["parts"]}:
+        return False
+    return "clip" in skip or found["clip_model"] == _name(clip)
+
+
+def _name(clip: str) -> str:
+    """Return how a CLIP is called in the results: without the path of a machine."""
+    return "menagerie" if Path(clip).resolve() == (WEIGHTS / "clip").resolve() else clip
 
 
 if __name__ == "__main__":

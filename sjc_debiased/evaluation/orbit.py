@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from adapt_sd import StableDiffusion, load_pipeline
-from sjc_debiased.models import choose_model
-from sjc_debiased.runs import FINISHED, RunError, newest_state
+from sjc_debiased.checkpoints import newest_state
+from sjc_debiased.models import choose_model, fingerprint
+from sjc_debiased.runs import FINISHED, RunError
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.render import render
@@ -29,9 +30,8 @@ FACE_ELEVATION_DEG = 15.0
 @cache
 def model_of(location: str, device: str) -> StableDiffusion:
     """Return the 2D model whose decoder turns latents into images, loaded once."""
-    choice = choose_model(location, device)
     dtype = torch.float32 if device == "cpu" else torch.float16
-    return StableDiffusion(load_pipeline(choice.location), torch.device(device), dtype)
+    return StableDiffusion(load_pipeline(location), torch.device(device), dtype)
 
 
 def load_scene(folder: Path, device: str = "cpu") -> tuple[dict, VoxelGrid, StableDiffusion]:
@@ -49,7 +49,13 @@ def load_scene(folder: Path, device: str = "cpu") -> tuple[dict, VoxelGrid, Stab
             f"a finished run keeps its last checkpoint. {folder} has none. Delete {FINISHED} there and run "
             "its command again."
         )
-    denoiser = model_of(options["model"], device)
+    location = choose_model(options["model"], device).location
+    if options["fingerprint"] != fingerprint(location):
+        raise RunError(
+            f"a run is shown through the decoder it was made with. The weights of {options['model']} have "
+            f"changed since {folder} was made. Make the run again."
+        )
+    denoiser = model_of(location, device)
     config = GridConfig(
         resolution=options["resolution"],
         half_size=options["half_size"],
