@@ -14,10 +14,12 @@ from sjc_debiased.menagerie.tokenizers import bert_tokenizer, clip_tokenizer
 from sjc_debiased.menagerie.world import portrait
 
 SIZE_LIMIT_BYTES = 25_000_000
-TRAINED = pytest.mark.skipif(
-    not ((WEIGHTS / "judge").is_dir() and (WEIGHTS / "clip").is_dir()),
-    reason="judge and CLIP are not trained yet: scripts/train_menagerie.sh --stages clip judge",
-)
+
+
+def trained(part):
+    """Skip a test of a part of the model that is not there yet."""
+    why = f"not trained yet: scripts/train_menagerie.sh --stages {part}"
+    return pytest.mark.skipif(not (WEIGHTS / part).is_dir(), reason=why)
 
 
 def cat(**fields):
@@ -115,7 +117,7 @@ def test_the_language_model_finds_the_contradiction():
     assert debias_prompt("a pig wearing a backpack", bert).removed["front"] == ("backpack",)
 
 
-@TRAINED
+@trained("judge")
 def test_the_judge_knows_true_creatures():
     from sjc_debiased.menagerie.judge import Judge
 
@@ -130,7 +132,7 @@ def test_the_judge_knows_true_creatures():
     assert np.mean(right) >= 0.9
 
 
-@TRAINED
+@trained("clip")
 def test_clip_ranks_the_right_kind_first():
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -144,13 +146,13 @@ def test_clip_ranks_the_right_kind_first():
     assert (logits.argmax(1) == torch.arange(len(KINDS))).float().mean() >= 0.8
 
 
-@TRAINED
+@trained("judge")
 def test_a_view_prompt_turns_the_samples():
     """Guided samples of "front view of a smiling cat" show a face, of "back view of a cat" hardly."""
     from sjc_debiased.menagerie.judge import Judge
     from sjc_debiased.menagerie.report import load_denoiser, sample
 
-    denoiser, judge = load_denoiser(guidance=5.0), Judge()
+    denoiser, judge = load_denoiser(), Judge()
     front = judge(sample(denoiser, ["front view of a smiling cat"] * 8, seed=0, n_steps=12)).face
     back = judge(sample(denoiser, ["back view of a cat"] * 8, seed=0, n_steps=12)).face
     assert (front > 0.5).float().mean() >= 0.75

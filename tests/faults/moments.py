@@ -1,7 +1,8 @@
 """Count the file operations of a process, and let something happen just before one of them.
 
 Python announces every opening, renaming and removing of a file to its audit hooks, before it happens. Killing
-the process before the k-th one, for every k, is killing it between any two of them.
+the process before the k-th one, for every k, is killing it between any two of these. Writes are not
+announced; killing at random times meets them. What the operating system holds back in memory survives.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Moments:
 
 
 def die() -> None:
-    """End this process as a power cut would."""
+    """End this process at once, with nothing cleaned up."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
