@@ -95,6 +95,9 @@ def test_the_weights_are_small_and_safe():
     files = [p for p in WEIGHTS.rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= SIZE_LIMIT_BYTES
     assert {p.suffix for p in files} <= {".safetensors", ".json", ".txt", ".md"}
+    assert not [p for p in files if p.suffix == ".json" and "_name_or_path" in p.read_text()], (
+        "a machine's path"
+    )
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm"):
         assert (WEIGHTS / part).is_dir(), part
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,9 @@ def save_pipeline(model: TextToImage, tokenizer: CLIPTokenizer, out: Path) -> No
         requires_safety_checker=False,
     )
     pipeline.to("cpu", torch.float16).save_pretrained(out, safe_serialization=True)
+    config = out / "vae" / "config.json"  # where the autoencoder was loaded from is nobody's business
+    fields = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(fields, indent=2) + "\n")
 
 
 def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
