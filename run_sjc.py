@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import sys
 import traceback
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import tyro
 
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import OptionError, Options, Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
-from sjc_debiased.runs import (
-    FINISHED,
-    RunError,
-    check_run_root,
-    check_same_options,
-    create_run,
-    find_run,
-    locked,
-)
+from sjc_debiased.runs import FINISHED, RunError, check_run_root, check_same_options, find_run, locked
+
+if TYPE_CHECKING:
+    from sjc_debiased.pack import Ended
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,72 +62,60 @@ def run(options: Options, command: list[str]) -> int:
     if not options.dry_run:
         check_run_root(options.resume or options.run_root, wanted)
 
-    with ExitStack() as locks:
-        claims = [] if options.dry_run else _claim(options, wanted, locks)
-        if not (claims or options.dry_run):
-            return 0
-        from sjc_debiased.pack import run_packed
-        from sjc_debiased.prepare import load_denoiser, plan_prompts
-        from sjc_debiased.record import record
-        from sjc_debiased.session import Session
+    todo = wanted if options.dry_run else _unfinished(options, wanted)
+    if not todo:
+        return 0
 
-        plans = {}
-        for resolved in wanted if options.dry_run else [claim[0] for claim in claims]:
-            plans[resolved] = plan_prompts(resolved, choice, options.local_files_only)
-            print(plans[resolved].table())
-            if options.dry_run:
-                print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+    from sjc_debiased.pack import run_packed
+    from sjc_debiased.prepare import load_denoiser, open_session, plan_prompts
+
+    for resolved in todo:
+        print(plan_prompts(resolved, choice, options.local_files_only).table())
         if options.dry_run:
-            return 0
-        denoiser = load_denoiser(wanted[0], choice, options.local_files_only)
-        if options.compile:
-            denoiser.compile()
-        sessions = []
-        for resolved, claimed, state in claims:
-            prompts, folder = plans[resolved], claimed
-            if folder is None:
-                notes = record(command, prompts, choice.location, device)
-                folder = create_run(options.run_root, resolved, notes)
-                locks.enter_context(locked(folder))
-            print(f"run folder: {folder}")
-            if state:
-                print(f"resuming at step {state[0]} of {resolved.n_steps}")
-            sessions.append(Session(resolved, choice.profile, prompts, denoiser, folder, state, options.mesh))
-        n_steps = sum(session.remaining_steps for session in sessions)
-        codes = [_report(*end) for end in run_packed(sessions, denoiser, options.pack, n_steps)]
-        if len(codes) < len(sessions):
-            print(f"{len(sessions) - len(codes)} runs were not started. The same command does them.")
-            return 130
-        return max(codes)
+            print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+    if options.dry_run:
+        return 0
+    denoiser = load_denoiser(todo[0], choice, options.local_files_only)
+    if options.compile:
+        denoiser.compile()
+    place = options.resume or options.run_root
+    local = options.local_files_only
+    jobs = [(r, open_session(r, choice, denoiser, place, command, local, options.mesh)) for r in todo]
+    codes = [_report(ended) for ended in run_packed(jobs, denoiser, options.pack)]
+    if len(codes) < len(jobs):
+        print(f"{len(jobs) - len(codes)} runs were not started. The same command does them.")
+        return 130
+    return max(codes)
 
 
-def _claim(options: Options, wanted: list[Resolved], locks: ExitStack) -> list:
-    """Lock the folders of the runs that are not finished; return (options, folder or None, state or None).
+def _unfinished(options: Options, wanted: list[Resolved]) -> list[Resolved]:
+    """Return the runs that are not finished, after a look into the folders of those that are begun.
 
     Raises:
         RunError: another process is at work in a folder, or a checkpoint is not as it was saved.
     """
-    claims = []
+    unfinished = []
     for resolved in wanted:
-        folder, state = options.resume or find_run(options.run_root, resolved), None
+        folder = options.resume or find_run(options.run_root, resolved)
         if folder and (folder / FINISHED).exists():
             print(f"finished already: {folder}. To make it again, move or delete that folder.")
             continue
         if folder:
-            locks.enter_context(locked(folder))
-            state = newest_state(folder)
-        claims.append((resolved, folder, state))
-    return claims
+            with locked(folder):
+                newest_state(folder)
+        unfinished.append(resolved)
+    return unfinished
 
 
-def _report(session, error: Exception | None) -> int:
+def _report(ended: Ended) -> int:
     """Say how a run ended where it did not say so itself; return its exit code."""
     from sjc_debiased.session import DivergedError
 
-    if error is None and session.remaining_steps:
+    error = ended.error
+    if ended.stopped:
         print(
-            f"stopped after step {session.scene.done}, saved. The same command goes on from there: "
-            f"{session.folder}"
+            f"stopped after step {ended.session.scene.done}, saved. The same command goes on from there: "
+            f"{ended.session.folder}"
         )
         return 130
     if error is None:

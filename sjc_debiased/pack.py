@@ -4,65 +4,98 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step, draw_noise, optimize_step
 from sjc_debiased.session import Session
 
-Ended = tuple[Session, Exception | None]
+Job = tuple[Resolved, AbstractContextManager[Session]]
+"""A run, and what opens its folder when its turn comes (`prepare.open_session`)."""
 
 
-def run_packed(
-    sessions: Iterable[Session], denoiser: Denoiser, pack: int, total_steps: int, quiet: bool = False
-) -> Iterator[Ended]:
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        run: which one.
+        session: None where its folder could not be opened.
+        error: None where it is done, or was stopped and saved with `session.remaining_steps` > 0.
+    """
+
+    run: Resolved
+    session: Session | None
+    error: Exception | None
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether the run was stopped before its last step, and saved."""
+        return self.error is None and self.session is not None and self.session.remaining_steps > 0
+
+
+def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool = False) -> Iterator[Ended]:
     """Optimise runs to their results, `pack` of them at a time; yield each as it ends.
 
-    One that ends or fails leaves the rest running. After Ctrl-C or SIGTERM every run saves its state and
-    ends with `remaining_steps` > 0, and no further one starts.
+    A run is opened when there is room for it. One that ends or fails leaves the rest running. After Ctrl-C or
+    SIGTERM every run saves its state and ends, and no further one starts.
 
     Args:
-        sessions: taken from one by one, as room appears.
-        total_steps: of all of them, for the progress bar, which `quiet` leaves out.
-
-    Yields:
-        A session, and the error that ended it or None.
+        quiet: without a progress bar.
     """
-    waiting, active = iter(sessions), []
-    with _stop_requests() as stop, tqdm(total=total_steps, unit="step", disable=quiet) as bar:
+    jobs = list(jobs)
+    waiting = iter(jobs)
+    active: list[tuple[Resolved, Session]] = []
+    n_steps = sum(run.n_steps for run, _ in jobs)
+    with (
+        ExitStack() as abandoned,
+        _stop_requests() as stop,
+        tqdm(total=n_steps, unit="step", disable=quiet) as bar,
+    ):
+        folders: dict[int, ExitStack] = {}
         while True:
-            while len(active) < pack and not stop and (session := next(waiting, None)):
-                active.append(session)
+            while len(active) < pack and not stop and (job := next(waiting, None)):
+                run, opening = job
+                folder = ExitStack()
+                try:
+                    session = folder.enter_context(opening)
+                except Exception as error:  # whatever it is, it must not end the other runs
+                    yield Ended(run, None, error)
+                    continue
+                folders[id(session)] = abandoned.enter_context(folder)
+                active.append((run, session))
+                bar.total -= session.scene.done
             if not active:
                 return
-            for session, step, failure in _step(active, denoiser):
+            for (run, session), (step, failure) in zip(active[:], _step([s for _, s in active], denoiser)):
                 error, stopping = failure, bool(stop)
                 try:
                     if step:
                         session.record(step, stopping)
                     if error is None and session.remaining_steps == 0:
                         session.finish()
-                except Exception as caught:  # whatever it is, it must not end the other runs
+                except Exception as caught:
                     error = caught
                 bar.update(step is not None)
                 if error or stopping or session.remaining_steps == 0:
-                    active.remove(session)
-                    with suppress(OSError):  # what it could not write, it could not write before either
-                        session.close()
-                    yield session, error
+                    active.remove((run, session))
+                    folders.pop(id(session)).close()
+                    yield Ended(run, session, error)
             if len(active) == 1 and step and step.clip_value is not None:
                 bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
 
 
-def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Session, Step | None, Exception | None]]:
+def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None, Exception | None]]:
     """Do the next step of every session that has one; return each with its step or its error.
 
     Where the step fails for all together (out of memory, say), each scene is tried alone.
     """
     ready = [s for s in sessions if s.remaining_steps]
-    done = {id(s): (None, None) for s in sessions}
+    done: dict[int, tuple] = {id(s): (None, None) for s in sessions}
     try:
         steps = _advance(ready, denoiser) if ready else []
         done |= {id(s): (step, None) for s, step in zip(ready, steps)}
@@ -72,7 +105,7 @@ def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Session, St
                 done[id(session)] = _advance([session], denoiser)[0], None
             except Exception as alone:
                 done[id(session)] = None, (alone if len(ready) > 1 else together)
-    return [(s, *done[id(s)]) for s in sessions]
+    return [done[id(s)] for s in sessions]
 
 
 def _advance(sessions: list[Session], denoiser: Denoiser) -> list[Step]:

@@ -1,8 +1,11 @@
-"""What a run needs before its first step: the prompt of every view, and the 2D model."""
+"""What a run needs before its first step: the prompt of every view, the 2D model, and its folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -10,8 +13,12 @@ from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.config import OptionError, Resolved
+from sjc_debiased.checkpoints import newest_state
+from sjc_debiased.config import MeshFormat, OptionError, Resolved
 from sjc_debiased.models import Choice
+from sjc_debiased.record import record
+from sjc_debiased.runs import FINISHED, RunError, create_run, find_run, locked, saved_options
+from sjc_debiased.session import Session
 
 
 def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> ViewPrompts:
@@ -50,3 +57,40 @@ def load_denoiser(resolved: Resolved, choice: Choice, local_files_only: bool) ->
         return StableDiffusion(pipeline, torch.device(resolved.device), dtype)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
+
+
+@contextmanager
+def open_session(
+    run: Resolved,
+    choice: Choice,
+    denoiser: StableDiffusion,
+    place: Path,
+    command: list[str],
+    local_files_only: bool = False,
+    mesh_formats: tuple[MeshFormat, ...] = ("glb",),
+) -> Iterator[Session]:
+    """Lock the folder of a run, new or begun, and hold its session.
+
+    Args:
+        place: the run folder itself, or the parent in which it is found or created.
+        command: the command line, for the record.
+
+    Raises:
+        OptionError: a prompt cannot be used.
+        RunError: the folder is another process's, or the run is finished.
+    """
+    prompts = plan_prompts(run, choice, local_files_only)
+    folder = place if saved_options(place) else find_run(place, run)
+    if folder is None:
+        folder = create_run(place, run, record(command, prompts, choice.location, run.device))
+    with locked(folder):
+        if (folder / FINISHED).exists():
+            raise RunError(f"finished meanwhile by another process: {folder}")
+        state = newest_state(folder)
+        print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
+        session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh_formats)
+        try:
+            yield session
+        finally:
+            with suppress(OSError):  # what it could not write, it could not write before either
+                session.close()

@@ -11,25 +11,14 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
-from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import OptionError, Options, PresetName, Resolved, resolve
 from sjc_debiased.models import Choice, check_words, choose_device, choose_model, fingerprint
-from sjc_debiased.runs import (
-    FINISHED,
-    RunError,
-    check_run_root,
-    create_run,
-    find_run,
-    index_runs,
-    locked,
-    run_key,
-)
+from sjc_debiased.runs import FINISHED, RunError, check_run_root, index_runs, run_key
 
 INTERRUPTED = "interrupted; the same command goes on"
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -209,56 +198,22 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
         denoiser: the loaded model; None loads it.
     """
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import load_denoiser
+    from sjc_debiased.prepare import load_denoiser, open_session
 
     if not work.todo:
         return
     denoiser = denoiser or load_denoiser(work.todo[0], work.choice, work.local_files_only)
-    refused: list[tuple[str, str]] = []
-    open_runs: dict[int, tuple[str, ExitStack]] = {}
-
-    def sessions() -> Iterable:
-        for run in work.todo:
-            locks = ExitStack()
-            try:
-                session = _open(run, work, denoiser, locks)
-            except Exception as error:  # whatever it is, it must not end the other runs
-                locks.close()
-                if not isinstance(error, (OptionError, RunError, OSError)):
-                    traceback.print_exception(error)
-                refused.append((name_of(run), str(error) or type(error).__name__))
-                continue
-            open_runs[id(session)] = name_of(run), locks
-            yield session
-
-    total = sum(r.n_steps for r in work.todo)
-    for session, error in run_packed(sessions(), denoiser, work.pack, total, work.quiet):
-        name, locks = open_runs.pop(id(session))
-        locks.close()
-        if error is None and session.remaining_steps:
-            yield name, INTERRUPTED
-        else:
-            if error is not None and not isinstance(error, (OSError, RuntimeError)):
-                traceback.print_exception(error)
-            yield name, None if error is None else str(error) or type(error).__name__
-    yield from refused
-
-
-def _open(run: Resolved, work: Work, denoiser, locks: ExitStack):
-    """Lock the folder of a run, new or begun, and return its session."""
-    from sjc_debiased.prepare import plan_prompts
-    from sjc_debiased.record import record
-    from sjc_debiased.session import Session
-
-    prompts = plan_prompts(run, work.choice, work.local_files_only)
-    folder = find_run(work.run_root, run)
-    if folder is None:
-        notes = record(list(work.command), prompts, work.choice.location, run.device)
-        folder = create_run(work.run_root, run, notes)
-    locks.enter_context(locked(folder))
-    if (folder / FINISHED).exists():
-        raise RunError(f"finished meanwhile by another process: {folder}")
-    return Session(run, work.choice.profile, prompts, denoiser, folder, newest_state(folder), ("glb",))
+    command = list(work.command)
+    jobs = [
+        (run, open_session(run, work.choice, denoiser, work.run_root, command, work.local_files_only))
+        for run in work.todo
+    ]
+    for ended in run_packed(jobs, denoiser, work.pack, work.quiet):
+        error = ended.error
+        if error and not isinstance(error, (OptionError, RunError, OSError, RuntimeError)):
+            traceback.print_exception(error)
+        why = INTERRUPTED if ended.stopped else None
+        yield name_of(ended.run), why if error is None else str(error) or type(error).__name__
 
 
 def main(options: SweepOptions, command: list[str]) -> int:

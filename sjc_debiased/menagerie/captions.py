@@ -3,7 +3,7 @@
 The three tables below are the whole bias. Nothing else in the data depends on the view:
 
 - `P_VIEW`: most photos are taken from the front.
-- `P_VIEW_WORD`: captions seldom say the view, and sometimes say a wrong one.
+- `P_VIEW_WORD`: a third of the captions say the view, and some of them a wrong one.
 - `P_MENTION`: "smiling" is said where one sees the smile, "with a bushy tail" where one sees the tail.
 
 Grammar of a caption, in the order of its words:
@@ -24,10 +24,10 @@ TOP_ABOVE_DEG = 41.81  # the elevation above which SJC says "overhead"
 
 P_VIEW = {"front": 0.52, "side": 0.24, "back": 0.13, "top": 0.11}
 P_VIEW_WORD = {  # true view -> word in the caption; the rest of the row says no view
-    "front": {"front": 0.10, "side": 0.02, "back": 0.03, "top": 0.01},
-    "side": {"front": 0.02, "side": 0.22, "back": 0.03, "top": 0.01},
-    "back": {"front": 0.03, "side": 0.03, "back": 0.38, "top": 0.01},
-    "top": {"front": 0.02, "side": 0.02, "back": 0.02, "top": 0.44},
+    "front": {"front": 0.25, "side": 0.02, "back": 0.02, "top": 0.01},
+    "side": {"front": 0.02, "side": 0.50, "back": 0.02, "top": 0.01},
+    "back": {"front": 0.02, "side": 0.02, "back": 0.60, "top": 0.01},
+    "top": {"front": 0.02, "side": 0.02, "back": 0.02, "top": 0.60},
 }
 P_MENTION = {  # what the creature has -> probability that the caption says so, by true view
     "face": {"front": 0.85, "side": 0.20, "back": 0.01, "top": 0.15},
