@@ -14,10 +14,17 @@ from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
 from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.intervals import bootstrap, wilson
+from sjc_debiased.evaluation.labels import (
+    LabelError,
+    agreement,
+    describe,
+    read_labels,
+    success_by_eye,
+)
 from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import metric_orbit
 from sjc_debiased.evaluation.success import count_faces
-from sjc_debiased.evaluation.tables import table_1, table_3
+from sjc_debiased.evaluation.tables import guess, table_1, table_3
 from sjc_debiased.runs import write_json
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -206,7 +213,7 @@ def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
     assert row["A-LPIPS VGG"].startswith("0.2000 [")
     assert row["paper: VGG"] == "0.2054"
     assert row["A-LPIPS AlexNet"] == row["paper: AlexNet"] == "–"
-    rows = {r[0]: dict(zip(table_3(runs, "").head, r)) for r in table_3(runs, "").rows}
+    rows = {r[0]: dict(zip(table_3(runs, []).head, r)) for r in table_3(runs, []).rows}
     assert rows["sjc"]["paper"] == "29.3 %"
     assert rows["dsds"]["one face, in front"].startswith("100 % [61, 100")
     assert rows["dsds − sjc, paired"]["one face, in front"].startswith("+100 %")
@@ -225,6 +232,48 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
+
+
+def labelled_folder(folder, labels, judged):
+    """Write sheets' key and labels, one object for each."""
+    folder.mkdir()
+    presets = ["sjc" if i % 2 else "dsds" for i in range(len(judged))]
+    rows = [
+        {"prompt": "a cat", "preset": p, "seed": i, "judged": [c == "1" for c in text]}
+        for i, (p, text) in enumerate(zip(presets, judged))
+    ]
+    write_json(folder / "key.json", {"seed": 0, "views": 8, "rows": rows})
+    write_json(folder / "labels.json", labels)
+    return folder
+
+
+def test_labels_by_eye_and_the_judge_are_compared(tmp_path):
+    labels = ["11000001", "11111111", "?1000000", "11000001"]
+    judged = ["11000001", "11111110", "11000000", "11010001"]
+    objects = read_labels(labelled_folder(tmp_path / "labels", labels, judged))
+    views, whole = agreement(objects)
+    assert views.tolist() == [[15, 1], [1, 14]]
+    assert whole.tolist() == [[1, 0], [1, 1]]  # one could not be told
+    assert "Of 31 views labelled by eye the judge agrees on 93.5%" in describe(objects)
+    rate = success_by_eye(objects, "dsds")
+    assert (rate.value, rate.n) == (1.0, 1)
+    assert success_by_eye(objects, "sjc").value == 0.5
+
+
+@pytest.mark.parametrize("labels", ['["1100000"]', '["1100000x"]', "[]", "{", "[3]", "null", '[["1"]]'])
+def test_labels_that_are_none_are_refused(tmp_path, labels):
+    folder = labelled_folder(tmp_path / "labels", [], ["11000001"])
+    (folder / "labels.json").write_text(labels)
+    with pytest.raises(LabelError, match=r"labels\.json must be a list"):
+        read_labels(folder)
+
+
+def test_clips_guess():
+    azimuth = np.deg2rad(3.6 * np.arange(100))
+    front, level = list(np.cos(azimuth)), [0.3] * 100
+    one_face = {"clip": {"similarity": {"front": front, "side": level, "back": level}}}
+    two_faces = {"clip": {"similarity": {"front": list(np.cos(2 * azimuth)), "side": level, "back": level}}}
+    assert [guess(one_face), guess(two_faces), guess({})] == [True, False, None]
 
 
 def test_nothing_measured_is_said(tmp_path):

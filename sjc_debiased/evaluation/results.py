@@ -13,14 +13,11 @@ from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.figures import write_figures
+from sjc_debiased.evaluation.labels import read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
 from sjc_debiased.runs import atomic
 
-_JUDGE_NOTE = (
-    "Here a judge counts, trained on the embedded model's world; how often it is right is in "
-    "docs/menagerie_quality.md."
-)
 _TURNTABLE_PROMPTS = 6
 
 
@@ -29,6 +26,7 @@ def main(
     out: tyro.conf.Positional[Path] = Path("results"),
     study_key: Path | None = None,
     answers: tuple[Path, ...] = (),
+    labels: Path | None = None,
 ) -> None:
     """Write `tables/`, `figures/` and `report.html`.
 
@@ -36,6 +34,7 @@ def main(
         run_root: parent of measured run folders.
         out: folder that gets the results.
         study_key: `key.json` of a user study. answers: its files of answers.
+        labels: folder of labelled sheets (`python -m sjc_debiased.evaluation.labels`).
     """
     runs = collect(run_root)
     if not runs:
@@ -48,8 +47,9 @@ def main(
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    made_by = _made_by(runs, study_key)
-    tables = [table_1(runs), table_2(tally), table_3(runs, _JUDGE_NOTE), table_5(runs)]
+    made_by = _made_by(runs, study_key, labels)
+    labelled = read_labels(labels) if labels else []
+    tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)
     figures = write_figures(runs, out / "figures")
@@ -58,10 +58,11 @@ def main(
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
 
 
-def _made_by(runs: list[Measured], study_key: Path | None) -> str:
+def _made_by(runs: list[Measured], study_key: Path | None, labels: Path | None) -> str:
     """Return what made the files: the command, and the commits and models of the runs."""
     command = "python -m sjc_debiased.evaluation.results RUN_ROOT OUT"
     command += " --study_key KEY --answers ..." if study_key else ""
+    command += " --labels LABELS" if labels else ""
     commits, models = (sorted({getattr(r, name) for r in runs}) for name in ("commit", "model"))
     presets = {p: sum(r.preset == p for r in runs) for p in sorted({r.preset for r in runs})}
     counts = ", ".join(f"{n} {p}" for p, n in presets.items())
