@@ -160,3 +160,32 @@ def test_a_view_prompt_turns_the_samples():
     back = judge(sample(denoiser, ["back view of a cat"] * 8, seed=0, n_steps=12)).face
     assert (front > 0.5).float().mean() >= 0.75
     assert (back > 0.5).float().mean() <= 0.5
+
+
+def turn(n=36, **fields):
+    """Return a true creature from n azimuths, in order, as images in [-1, 1] [n, 3, 128, 128]."""
+    pictures = [portrait(cat(**fields), 360.0 * i / n, 12, 5).image_u8 for i in range(n)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+@trained("judge")
+@pytest.mark.parametrize(
+    ("fields", "success"), [({}, True), ({"extra_face": True}, False), ({"faceless": True}, False)]
+)
+def test_one_face_is_a_success_and_two_or_none_are_not(fields, success):
+    from sjc_debiased.evaluation.success import count_faces
+    from sjc_debiased.menagerie.judge import Judge
+
+    assert count_faces(Judge()(turn(**fields)).face.numpy()).success == success
+
+
+@trained("clip")
+def test_the_clip_curves_of_a_true_creature_peak_at_their_views():
+    from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
+
+    views = {view: f"{view} view a cat" for view in TURNS}
+    curves = azimuth_curves(turn(), 10.0 * np.arange(36), views, "a cat", str(WEIGHTS / "clip"))
+    assert curves.peak_deg("front") <= 45
+    assert curves.peak_deg("back") <= 45
+    assert curves.margin("front") > 0
+    assert curves.margin("back") > 0

@@ -1,6 +1,10 @@
 """The sweep: a plan, one failing without the rest, and nothing left to do the second time."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,8 @@ from sjc_debiased import session, sweep
 from sjc_debiased.config import OptionError
 from sjc_debiased.runs import FINISHED
 from sjc_debiased.sweep import SweepOptions, make_plan
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -138,3 +144,58 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path, text):
 def test_an_unknown_suite_is_refused():
     with pytest.raises(SuiteError, match="dsds70, menagerie, sjc_readme, or a JSON file"):
         load_suite("nonsense")
+
+
+def sweep_command(options, *more):
+    """Return the command line that means these options."""
+    wanted = ("suite", "presets", "seeds", "model", "n_steps", "device", "precision", "run_root", "pack")
+    words = [word for name in wanted for word in (f"--{name}", str(getattr(options, name)))]
+    return [sys.executable, "-m", "sjc_debiased.sweep", *words, *more]
+
+
+def finished(root):
+    return [f for f in root.glob("0*") if (f / FINISHED).exists()]
+
+
+def test_a_killed_sweep_loses_no_finished_run(options):
+    o = options(presets="sjc", pack=1)
+    process = subprocess.Popen(
+        sweep_command(o), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not finished(o.run_root):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = {f: (f / FINISHED).read_bytes() for f in finished(o.run_root)}
+    assert 1 <= len(kept) <= 4
+    assert sweep.main(o, []) == 0
+    assert len(finished(o.run_root)) == 4
+    assert all((f / FINISHED).read_bytes() == data for f, data in kept.items())
+
+
+@pytest.mark.slow
+def test_ray_does_the_same_and_replaces_a_killed_worker(options):
+    pytest.importorskip("ray")
+    psutil = pytest.importorskip("psutil")
+    o = options(presets="sjc", pack=1)
+    process = subprocess.Popen(
+        sweep_command(o, "--engine", "ray", "--workers", "2"),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    killed = False
+    while process.poll() is None and not killed:
+        if finished(o.run_root):
+            workers = [
+                p for p in psutil.Process(process.pid).children(recursive=True) if "_Worker" in p.name()
+            ]
+            if workers:
+                workers[0].kill()
+                killed = True
+        time.sleep(0.02)
+    out, _ = process.communicate(timeout=120)
+    assert killed, "no worker was found to kill"
+    assert process.returncode == 0, out
+    assert len(finished(o.run_root)) == 4
