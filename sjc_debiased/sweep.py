@@ -132,7 +132,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
         for preset in _presets(o.presets):
             try:
                 runs = resolve(
-                    _options(o, entry, preset), choice.profile, choice.name, weights, device, precision
+                    options_of(o, entry, preset), choice.profile, choice.name, weights, device, precision
                 )
                 check_words(entry.prompt, choice)
             except OptionError as error:
@@ -150,7 +150,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     return Plan(work, n_finished, refused)
 
 
-def _options(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
+def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
     """Return the options of `run_sjc.py` for one prompt of a suite."""
     wrong = sorted(k for k, v in entry.settings.items() if not SETTINGS.get(k, lambda _: False)(v))
     if wrong:

@@ -158,6 +158,7 @@ def test_profiles_load_or_are_refused(tmp_path, content):
         st.fixed_dictionaries(
             {
                 "study": values,
+                "person": values,
                 "choices": st.lists(
                     st.fixed_dictionaries(
                         {

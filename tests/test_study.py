@@ -32,7 +32,7 @@ def content_of(page):
     return json.loads(body)
 
 
-def answers_that_prefer(page, wanted):
+def answers_that_prefer(page, wanted, person="one"):
     """Return the answers of a person who recognises and prefers one method."""
     import base64
 
@@ -42,13 +42,13 @@ def answers_that_prefer(page, wanted):
         above_is_ours = base64.b64decode(pair["videos"][0]).startswith(b"ours")
         choice = "above" if above_is_ours == (wanted == "ours") else "below"
         choices += [{"pair": i, "question": q, "choice": choice} for q in QUESTIONS]
-    return {"study": content["study"], "choices": choices}
+    return {"study": content["study"], "person": person, "choices": choices}
 
 
 def test_answers_are_counted_back_to_the_method(pairs):
     page, key = make_study(pairs, seed=3)
-    one, other = (answers_that_prefer(page, w) for w in ("ours", "theirs"))
-    tally = count(key, [one, one, other])
+    wanted = {"one": "ours", "two": "ours", "three": "theirs"}
+    tally = count(key, [answers_that_prefer(page, w, person) for person, w in wanted.items()])
     assert tally.people == 3
     assert tally.n == dict.fromkeys(QUESTIONS, 60)
     assert tally.preferred == dict.fromkeys(QUESTIONS, 40)
@@ -80,12 +80,12 @@ def test_no_pair_is_refused(tmp_path):
         "{",
         "[]",
         '{"study": "x"}',
-        '{"study": "x", "choices": [{"pair": -1, "question": "form", "choice": "above"}]}',
-        '{"study": "x", "choices": [{"pair": 0, "question": "other", "choice": "above"}]}',
-        '{"study": "x", "choices": [{"pair": 0, "question": "form", "choice": "left"}]}',
-        '{"study": "x", "choices": [{"pair": true, "question": [], "choice": "above"}]}',
-        '{"study": "x", "choices": 5}',
-        '{"study": "x", "choices": ['
+        '{"study": "x", "person": "y", "choices": [{"pair": -1, "question": "form", "choice": "above"}]}',
+        '{"study": "x", "person": "y", "choices": [{"pair": 0, "question": "other", "choice": "above"}]}',
+        '{"study": "x", "person": "y", "choices": [{"pair": 0, "question": "form", "choice": "left"}]}',
+        '{"study": "x", "person": "y", "choices": [{"pair": true, "question": [], "choice": "above"}]}',
+        '{"study": "x", "person": "y", "choices": 5}',
+        '{"study": "x", "person": "y", "choices": ['
         + ",".join(['{"pair":0,"question":"form","choice":"above"}'] * 2)
         + "]}",
     ],
@@ -102,3 +102,12 @@ def test_answers_of_another_study_are_refused(pairs):
     other = answers_that_prefer(page, "ours") | {"study": "0000"}
     with pytest.raises(StudyError, match="One is of 0000"):
         count(key, [other])
+
+
+def test_a_person_counts_once_and_pairs_must_exist(pairs):
+    page, key = make_study(pairs, seed=3)
+    one = answers_that_prefer(page, "ours")
+    with pytest.raises(StudyError, match="count once"):
+        count(key, [one, one])
+    with pytest.raises(StudyError, match="20 pairs. One is of pair 20"):
+        count(key, [one | {"choices": [{"pair": 20, "question": "form", "choice": "above"}]}])

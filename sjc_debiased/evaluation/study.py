@@ -110,19 +110,29 @@ def count(key: dict, answers: list[dict]) -> Tally:
         key: as `make_study` returned it. answers: one exported file of each person.
 
     Raises:
-        StudyError: an answer is of another study, or is none.
+        StudyError: an answer is of another study, of a pair that it has not, or there twice.
     """
-    preferred, n = Counter(), Counter()
+    preferred, n, people = Counter(), Counter(), set()
     for answer in answers:
         if answer["study"] != key["study"]:
             raise StudyError(
                 f"answers must be of the study {key['study']}. One is of {answer['study']}. Leave it out."
             )
+        if answer["person"] in people:
+            raise StudyError(
+                f"a person's answers count once. Two files are of {answer['person']}. Leave one out."
+            )
+        people.add(answer["person"])
         for choice in answer["choices"]:
+            if choice["pair"] >= len(key["above"]):
+                raise StudyError(
+                    f"answers must be of the study's {len(key['above'])} pairs. One is of pair "
+                    f"{choice['pair']}. Leave that file out."
+                )
             ours_above = key["above"][choice["pair"]] == "ours"
             n[choice["question"]] += 1
             preferred[choice["question"]] += ours_above == (choice["choice"] == "above")
-    return Tally(dict(preferred), {q: n[q] for q in QUESTIONS}, len(answers))
+    return Tally(dict(preferred), {q: n[q] for q in QUESTIONS}, len(people))
 
 
 def read_answers(path: Path) -> dict:
@@ -142,7 +152,8 @@ def read_answers(path: Path) -> dict:
             if not valid or c["choice"] not in _PLACES or key in seen:
                 raise ValueError(f"a choice is {str(c)[:80]}")
             seen.add(key)
-        return {"study": str(answer["study"]), "choices": answer["choices"]}
+        who = {name: str(answer[name]) for name in ("study", "person")}
+        return who | {"choices": answer["choices"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StudyError(
             f"a file of answers must be what the page saved. {path} is not ({error}). Ask for it again, or "

@@ -2,10 +2,17 @@
 
     python tests/faults/crash.py [--trials 100] [--seed 0]
 
-A trial is one of: SIGKILL before a file operation; SIGKILL, SIGTERM or SIGINT at a random time; an error
-(no space, input/output error, read-only, permission) in a file operation. Then the same command runs again,
-and what it leaves must be, bit for bit, what the undisturbed run left. Prints the counts; exits with 1 if one
-differs.
+A trial is one of
+
+- kill: SIGKILL before a file operation;
+- time: SIGKILL, SIGTERM or SIGINT at a random time;
+- error: a file operation fails (no space, input/output error, read-only, permission);
+- short: writes fail in the middle of a file;
+- gone: the folder of the runs vanishes before a file operation;
+- full: a real disk that fills up (Linux, where mounting is allowed).
+
+Then, with the cause mended, the same command runs again, and what it leaves must be, bit for bit, what the
+undisturbed run left. Prints the counts; exits with 1 if one differs.
 """
 
 from __future__ import annotations
@@ -14,12 +21,14 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,12 +40,16 @@ import tyro
 
 import run_sjc
 from sjc_debiased.runs import FINISHED
+from tests.faults.disks import FILLER, fill_disk, limit_file_size, mount_small_disk
 from tests.faults.moments import Moments, die, failing
 
 N_STEPS = 40
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CLEAR_ENDS = {0, 1, 2, 130}
+KINDS = ("kill", "time", "error", "short", "gone", "full")
+DISK_BYTES = 96 * 2**20
+NOT_ALLOWED = 77
 
 
 def command(model: Path, root: Path) -> list[str]:
@@ -81,26 +94,82 @@ def remains(root: Path) -> dict[str, bytes]:
     return kept
 
 
-def trial(kind: str, rng: random.Random, model: Path, root: Path, n_moments: int, duration_s: float):
+@dataclass(frozen=True)
+class Undisturbed:
+    """What the run that is left alone was like."""
+
+    model: Path
+    n_moments: int
+    duration_s: float
+    largest_bytes: int
+    all_bytes: int
+
+
+def disturb(kind: str, rng: random.Random, root: Path, u: Undisturbed) -> tuple[int, str]:
     """Disturb one run; return the exit code and the text of its end."""
-    argv = command(model, root)
-    if kind == "time":
-        chosen, delay = rng.choice(SIGNALS), rng.uniform(0, duration_s)
+    argv = command(u.model, root)
+    at, error, signalled = rng.randrange(u.n_moments), rng.choice(ERRORS), rng.choice(SIGNALS)
+    delay, limit = rng.uniform(0, u.duration_s), rng.randrange(1, u.largest_bytes)
+    away = root.with_suffix(".away")
 
-        def send(pid: int) -> None:
-            time.sleep(delay)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, chosen)
-
-        return in_child(lambda: run_sjc.main(argv), send)
-    act = die if kind == "kill" else failing(rng.choice(ERRORS))
-    at = rng.randrange(n_moments)
+    def send(pid: int) -> None:
+        time.sleep(delay)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signalled)
 
     def work() -> int:
-        Moments(root, at, act)
+        if kind in ("kill", "error", "gone"):
+            acts = {"kill": die, "error": failing(error), "gone": lambda: root.exists() and root.rename(away)}
+            Moments(root, at, acts[kind])
+        elif kind == "short":
+            limit_file_size(limit)
         return run_sjc.main(argv)
 
-    return in_child(work)
+    end = in_child(work, send) if kind == "time" else in_child(work)
+    if away.exists():
+        shutil.rmtree(root, ignore_errors=True)
+        away.rename(root)
+    return end
+
+
+def on_a_full_disk(rng: random.Random, root: Path, u: Undisturbed) -> int:
+    """Fill the disk of a run while it runs, make room, go on there, and copy what is left to `root`."""
+    left, at = rng.randrange(u.all_bytes), rng.randrange(u.n_moments)
+    disk = root.with_suffix(".disk")
+    disk.mkdir()
+    try:
+        mount_small_disk(disk, DISK_BYTES)
+    except OSError:
+        return NOT_ALLOWED
+    argv = command(u.model, disk / "runs")
+
+    def work() -> int:
+        Moments(disk, at, lambda: fill_disk(disk, left))
+        return run_sjc.main(argv)
+
+    code, text = in_child(work)
+    print(text, end="")
+    (disk / FILLER).unlink(missing_ok=True)
+    again, text = in_child(lambda: run_sjc.main(argv))
+    if again:
+        raise RuntimeError(f"going on failed ({again}): {text[-600:]}")
+    shutil.copytree(disk / "runs", root)
+    return code
+
+
+def problem_of(
+    kind: str, code: int, text: str, u: Undisturbed, root: Path, reference: dict[str, bytes]
+) -> str:
+    """Return what is wrong after a disturbance and going on, or ""."""
+    if code >= 0 and (code not in CLEAR_ENDS or "traceback" in text.lower()):
+        return f"ended unclearly ({code}): {text[-600:]}"
+    if kind != "full":  # that one went on in its own child
+        again, text = in_child(lambda: run_sjc.main(command(u.model, root)))
+        if again:
+            return f"going on failed ({again}): {text[-600:]}"
+    left = remains(root)
+    differing = sorted(k for k in left.keys() | reference.keys() if left.get(k) != reference.get(k))
+    return f"other remains: {differing[:5]}" if differing else ""
 
 
 def tiny_pipeline(folder: Path) -> Path:
@@ -113,50 +182,55 @@ def tiny_pipeline(folder: Path) -> Path:
     return folder
 
 
-def main(trials: int = 100, seed: int = 0) -> None:
-    """Run the trials in turn, a third of each kind."""
+def undisturbed(place: Path) -> tuple[Undisturbed, dict[str, bytes]]:
+    """Do the run that is left alone; return what it was like and what it left."""
+    model = tiny_pipeline(place / "model")
+    counted, root = place / "moments", place / "reference"
+
+    def work() -> int:
+        moments = Moments(root)
+        code = run_sjc.main(command(model, root))
+        counted.write_text(str(moments.count))
+        return code
+
+    began = time.monotonic()
+    code, text = in_child(work)
+    duration_s = time.monotonic() - began
+    if code:
+        raise RuntimeError(f"the undisturbed run failed:\n{text}")
+    reference = remains(root)
+    sizes = [p.stat().st_size for p in root.rglob("*") if p.is_file()]
+    u = Undisturbed(model, int(counted.read_text()), duration_s, max(sizes), sum(sizes))
+    print(f"undisturbed: {duration_s:.1f} s, {u.n_moments} file operations, {len(reference)} files compared")
+    return u, reference
+
+
+def main(trials: int = 120, seed: int = 0) -> None:
+    """Run the trials, the kinds in turn."""
     torch.set_num_threads(1)
     rng, failures, ends = random.Random(seed), [], Counter()
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        model = tiny_pipeline(place / "model")
-        counted = place / "moments"
-
-        def undisturbed() -> int:
-            moments = Moments(place / "reference")
-            code = run_sjc.main(command(model, place / "reference"))
-            counted.write_text(str(moments.count))
-            return code
-
-        began = time.monotonic()
-        code, text = in_child(undisturbed)
-        duration_s = time.monotonic() - began
-        if code:
-            raise RuntimeError(f"the undisturbed run failed:\n{text}")
-        reference, n_moments = remains(place / "reference"), int(counted.read_text())
-        print(
-            f"undisturbed: {duration_s:.1f} s, {n_moments} file operations, {len(reference)} files compared"
-        )
+        u, reference = undisturbed(Path(name))
         for i in range(trials):
-            kind, root = ("kill", "time", "error")[i % 3], place / f"trial{i}"
-            code, text = trial(kind, rng, model, root, n_moments, duration_s)
+            kind, root = KINDS[i % len(KINDS)], Path(name) / f"trial{i}"
+            if kind == "full":
+                code, text = in_child(lambda root=root: on_a_full_disk(rng, root, u))
+                rng.random()  # the child's draws were its own
+            else:
+                code, text = disturb(kind, rng, root, u)
+            if code == NOT_ALLOWED:
+                ends[f"{kind}: mounting is not allowed here"] += 1
+                continue
             ends[f"{kind}: {code}"] += 1
-            problem = None
-            if code >= 0 and (code not in CLEAR_ENDS or "TRACEBACK" in text or "Traceback" in text):
-                problem = f"ended unclearly ({code}): {text[-600:]}"
-            again, text = in_child(lambda root=root: run_sjc.main(command(model, root)))
-            if again:
-                problem = f"going on failed ({again}): {text[-600:]}"
-            elif problem is None and (left := remains(root)) != reference:
-                differing = sorted(
-                    k for k in left.keys() | reference.keys() if left.get(k) != reference.get(k)
-                )
-                problem = f"other remains: {differing[:5]}"
-            if problem:
+            if problem := problem_of(kind, code, text, u, root, reference):
                 failures.append(f"trial {i} ({kind}): {problem}")
                 print(failures[-1], flush=True)
-    print(f"{trials} trials, {trials - len(failures)} bit-exact after going on")
-    print(f"ends (exit code, negative for a signal): {dict(sorted(ends.items()))}")
+            shutil.rmtree(root, ignore_errors=True)
+    tried = trials - sum(n for end, n in ends.items() if "not allowed" in end)
+    print(f"{tried} trials, {tried - len(failures)} bit-exact after going on")
+    print("ends (exit code, negative for a signal):")
+    for end, n in sorted(ends.items()):
+        print(f"  {end}: {n}")
     sys.exit(1 if failures else 0)
 
 
