@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# The reliability tests in full.
+# The reliability tests in full, about an hour on two cores. The fuzzing needs `pip install atheris`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python tests/faults/crash.py --trials 120
+python tests/faults/stress.py bits
+python tests/faults/stress.py memory
+python tests/faults/fuzz.py --seconds 700

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import MeshFormat, OptionError, Resolved
 from sjc_debiased.models import Choice
 from sjc_debiased.record import record
-from sjc_debiased.runs import FINISHED, RunError, create_run, find_run, locked, saved_options
+from sjc_debiased.runs import FINISHED, RunError, find_or_create_run, locked, saved_options
 from sjc_debiased.session import Session
 
 
@@ -80,9 +80,10 @@ def open_session(
         RunError: the folder is another process's, or the run is finished.
     """
     prompts = plan_prompts(run, choice, local_files_only)
-    folder = place if saved_options(place) else find_run(place, run)
-    if folder is None:
-        folder = create_run(place, run, record(command, prompts, choice.location, run.device))
+    folder = place
+    if saved_options(place) is None:
+        notes = partial(record, command, prompts, choice.location, run.device)
+        folder = find_or_create_run(place, run, notes)
     with locked(folder):
         if (folder / FINISHED).exists():
             raise RunError(f"finished meanwhile by another process: {folder}")

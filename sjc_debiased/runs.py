@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +21,7 @@ from sjc_debiased.config import Resolved
 FINISHED = "result.json"
 LOCK = ".lock"
 KEPT_CHECKPOINTS = 2
+_DRAFT = ".new-"
 
 
 class RunError(RuntimeError):
@@ -113,25 +114,28 @@ def _key(options: dict | None) -> str:
     return json.dumps(options, sort_keys=True)
 
 
-def create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
-    """Create the next numbered run folder and write its `options.json`.
+def find_or_create_run(run_root: Path, resolved: Resolved, record: Callable[[], dict]) -> Path:
+    """Return the folder of a run; create the next numbered one, with its `options.json`, where it has none.
 
-    The folder appears with its options in it or not at all.
+    One process at a time does this in a run root, so that no run gets two folders. A folder appears with its
+    options in it or not at all.
+
+    Args:
+        record: returns what `options.json` says beside the resolved options.
     """
-    numbered = run_folders(run_root)
-    number = int(numbered[-1].name[:5]) + 1 if numbered else 0
-    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=run_root))
-    draft.chmod(0o755)
-    write_json(draft / "options.json", {"resolved": _as_json(resolved), **record})
-    while True:
+    with FileLock(run_root / LOCK):
+        found = find_run(run_root, resolved)
+        if found:
+            return found
+        for abandoned in run_root.glob(f"{_DRAFT}*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=run_root))
+        draft.chmod(0o755)
+        write_json(draft / "options.json", {"resolved": _as_json(resolved), **record()})
+        numbered = run_folders(run_root)
+        number = int(numbered[-1].name[:5]) + 1 if numbered else 0
         name = f"{number:05d}-{resolved.preset}-{slug(resolved.prompt)}-seed{resolved.seed}"
-        try:
-            draft.rename(run_root / name)
-            return run_root / name
-        except OSError:
-            if not (run_root / name).exists():
-                raise
-            number += 1
+        return draft.rename(run_root / name)
 
 
 def saved_options(folder: Path) -> dict | None:

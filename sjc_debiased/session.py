@@ -181,14 +181,26 @@ class Session:
             }
             rows.append(row)
             if not np.isfinite([row["latent_std"], row["direction_rms"]]).all():
-                raise DivergedError(
-                    f"latents and directions must stay finite. At step {step.step} (sigma "
-                    f"{row['sigma']:.4g}, azimuth {camera.azimuth_deg:.1f}, elevation "
-                    f"{camera.elevation_deg:.1f} degrees) one did not: latent std "
-                    f"{row['latent_std']}, direction rms {row['direction_rms']}. The last good checkpoint "
-                    "is kept. Try --precision float32, or a lower --lr or --guidance."
-                )
+                raise DivergedError(self._what_diverged(row))
         return rows
+
+    def _what_diverged(self, row: dict) -> str:
+        """Say what is not finite, at which step, and what to try."""
+        at = (
+            f"At step {row['step']} (sigma {row['sigma']:.4g}, azimuth {row['azimuth_deg']:.1f}, elevation "
+            f"{row['elevation_deg']:.1f} degrees)"
+        )
+        if np.isfinite(row["latent_std"]) and self.denoiser.dtype == torch.float16:
+            return (
+                f"the U-Net must stay within float16's range. {at} it overflowed: its input was finite, its "
+                "output was not, as Stable Diffusion 2.1 is known for. The last good checkpoint is kept. Use "
+                "--precision bfloat16 or float32."
+            )
+        return (
+            f"latents and directions must stay finite. {at} one did not: latent std {row['latent_std']}, "
+            f"direction rms {row['direction_rms']}. The last good checkpoint is kept. Try --precision "
+            "float32, or a lower --lr or --guidance."
+        )
 
     def _check_parameters(self, step: Step) -> None:
         """Refuse to save a scene that is not finite.

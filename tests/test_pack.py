@@ -130,3 +130,16 @@ def test_a_step_that_fails_for_all_is_tried_alone(command, monkeypatch, capsys):
     code, folders = command("--seeds", "0,1", "--pack", "2", "--n_steps", "20")
     assert code == 0
     assert all((f / FINISHED).exists() for f in folders)
+
+
+def test_a_unet_that_overflows_is_named(command, monkeypatch, capsys):
+    original = StableDiffusion._network
+
+    def network(self, scaled, timestep, text):
+        return original(self, scaled, timestep, text) * torch.where(timestep > 500, torch.inf, 1.0)[:1]
+
+    monkeypatch.setattr(StableDiffusion, "_network", network)
+    code, (folder,) = command("--precision", "float16")
+    assert code == 1
+    assert "the U-Net must stay within float16's range" in capsys.readouterr().err
+    assert not (folder / FINISHED).exists()
