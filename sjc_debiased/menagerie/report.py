@@ -17,8 +17,9 @@ from adapt_sd import StableDiffusion, load_pipeline
 from sjc_debiased.evaluation.intervals import wilson
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
-from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature
-from sjc_debiased.menagerie.judge import AZIMUTH_BINS, Judge
+from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
+from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, Judge
+from sjc_debiased.menagerie.spoil import spoil
 from sjc_debiased.menagerie.training import device
 from sjc_debiased.menagerie.world import portrait
 from sjc_debiased.pictures import to_u8
@@ -27,7 +28,7 @@ from sjc_debiased.runs import sha256
 SAMPLE_GUIDANCE = 4.0
 SAMPLE_STEPS = 25
 _PER_CELL = 16
-_TRUE_VIEWS = {"front": 0, "side": 90, "back": 180}
+_PER_JUDGE_ROW = 200
 
 
 def load_denoiser(weights: Path = WEIGHTS) -> StableDiffusion:
@@ -100,25 +101,42 @@ def _sample_sheet(denoiser: StableDiffusion) -> np.ndarray:
 
 
 def _judge_table(judge: Judge) -> str:
-    """Measure the judge on true creatures that it was not trained on."""
-    rng = np.random.default_rng(4242)
+    """Measure the judge on true creatures that it was not trained on, from everywhere."""
     rows = []
-    for name, oddity in (
-        ("as they are", {}),
-        ("second face at the back", {"extra_face": True}),
-        ("faceless", {"faceless": True}),
+    for name, oddity, spoiled in (
+        ("as they are", {}, False),
+        ("blurred, noisy, pale", {}, True),
+        ("with a second face at the back", {"extra_face": True}, False),
+        ("faceless", {"faceless": True}, False),
     ):
-        for view, azimuth in _TRUE_VIEWS.items():
-            pictures = []
-            for i in range(60):
-                kind = KINDS[i % len(KINDS)]
-                creature = Creature(kind, OWN_COLOR[kind], "smiling", shape_seed=9000 + i, **oddity)
-                angle = azimuth + rng.uniform(-20, 20)
-                pictures.append(portrait(creature, angle, rng.uniform(0, 30), i).image_u8)
-            batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
-            rows.append(f"| {name} | {view} | {_rate(judge(batch).face > 0.5)} |")
-    head = "## The judge on true creatures it has not seen\n\n| creatures | view | says that a face is seen |"
-    return "\n".join([head, "|---|---|---|", *rows, ""])
+        rng = np.random.default_rng(4242)
+        pictures, seen, azimuths = [], [], []
+        for i in range(_PER_JUDGE_ROW):
+            kind, face = KINDS[i % len(KINDS)], FACES[i % len(FACES)]
+            creature = Creature(kind, OWN_COLOR[kind], face, shape_seed=9000 + i, **oddity)
+            azimuths.append(rng.uniform(0, 360))
+            photo = portrait(creature, azimuths[-1], rng.uniform(0, 30), i)
+            pictures.append(photo.image_u8)
+            seen.append(photo.face_share > FACE_VISIBLE_SHARE * photo.coverage)
+        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+        if spoiled:
+            images = spoil(images, torch.Generator().manual_seed(4242))
+        verdict, truth = judge(images * 2 - 1), torch.tensor(seen)
+        said = verdict.face > 0.5
+        bins = (torch.tensor(azimuths) * AZIMUTH_BINS / 360).round().long() % AZIMUTH_BINS
+        off = (verdict.azimuth.argmax(1) - bins) % AZIMUTH_BINS
+        near = torch.minimum(off, AZIMUTH_BINS - off) <= 1
+        found = _rate(said[truth]) if truth.any() else "–"
+        azimuth = "–" if oddity.get("extra_face") else _rate(near)
+        rows.append(f"| {name} | {_rate(said == truth)} | {found} | {_rate(said[~truth])} | {azimuth} |")
+    title = "## The judge on true creatures it has not seen"
+    what = (
+        f"{_PER_JUDGE_ROW} creatures a row, from random azimuths, 0 to 30 degrees up. A face is seen where "
+        f"eyes, nose and mouth are over {FACE_VISIBLE_SHARE:.0%} of the creature.\n"
+    )
+    head = "| creatures | right about the face | faces found | faces said where none is seen | "
+    head += "azimuth within 67.5° |"
+    return "\n".join([title, "", what, head, "|---|---|---|---|---|", *rows, ""])
 
 
 def _view_table(denoiser: StableDiffusion, judge: Judge) -> str:
