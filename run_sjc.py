@@ -14,7 +14,15 @@ import tyro
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import OptionError, Options, Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
-from sjc_debiased.runs import FINISHED, RunError, check_run_root, check_same_options, find_run, locked
+from sjc_debiased.runs import (
+    FINISHED,
+    FinishedError,
+    RunError,
+    check_run_root,
+    check_same_options,
+    find_run,
+    locked,
+)
 
 if TYPE_CHECKING:
     from sjc_debiased.pack import Ended
@@ -60,7 +68,7 @@ def run(options: Options, command: list[str]) -> int:
     if options.resume:
         check_same_options(options.resume, wanted[0])
     if not options.dry_run:
-        check_run_root(options.resume or options.run_root, wanted)
+        check_run_root(options.resume or options.run_root, wanted, resumed=options.resume is not None)
 
     todo = wanted if options.dry_run else _unfinished(options, wanted)
     if not todo:
@@ -78,9 +86,10 @@ def run(options: Options, command: list[str]) -> int:
     denoiser = load_denoiser(todo[0], choice, options.local_files_only)
     if options.compile:
         denoiser.compile()
-    place = options.resume or options.run_root
-    local = options.local_files_only
-    jobs = [(r, open_session(r, choice, denoiser, place, command, local, options.mesh)) for r in todo]
+    local, mesh, resume = options.local_files_only, options.mesh, options.resume
+    jobs = [
+        (r, open_session(r, choice, denoiser, options.run_root, command, local, mesh, resume)) for r in todo
+    ]
     codes = [_report(ended) for ended in run_packed(jobs, denoiser, options.pack)]
     if len(codes) < len(jobs):
         print(f"{len(jobs) - len(codes)} runs were not started. The same command does them.")
@@ -118,11 +127,13 @@ def _report(ended: Ended) -> int:
             f"{ended.session.folder}"
         )
         return 130
-    if error is None:
+    if isinstance(error, FinishedError):
+        print(error)
+    if error is None or isinstance(error, FinishedError):
         return 0
     if isinstance(error, OSError):
         print(_unwritten(error), file=sys.stderr)
-    elif isinstance(error, (RunError, DivergedError)):
+    elif isinstance(error, (OptionError, RunError, DivergedError)):
         print(f"run_sjc.py: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)

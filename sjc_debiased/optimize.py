@@ -108,6 +108,19 @@ def draw_noise(scene: Scene, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
     return denoiser.sigmas[timestep], to_device(noise, scene.grid.density.device)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A scene's rendering for its next step, with its graph, and what the 2D model says about it.
+
+    Attributes:
+        direction: before clipping, [1, channels, height, width], in units of predicted noise.
+    """
+
+    rendering: Rendering
+    sigma: Tensor
+    direction: Tensor
+
+
 def optimize_step(
     scenes: Sequence[Scene],
     draws: Sequence[tuple[Tensor, Tensor]],
@@ -124,6 +137,18 @@ def optimize_step(
     Returns:
         The record of each scene's step, whose rendering is that before the update.
     """
+    return [update(scene, found) for scene, found in zip(scenes, estimate(scenes, draws, denoise))]
+
+
+def estimate(
+    scenes: Sequence[Scene],
+    draws: Sequence[tuple[Tensor, Tensor]],
+    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+) -> list[Estimate]:
+    """Render every scene for its next step and estimate the score there; the scenes stay as they are.
+
+    Args: as those of `optimize_step`.
+    """
     renderings = [render(s.grid, s.cameras[s.done], s.settings.emptiness_scale) for s in scenes]
     noised = [perturb(r.latent, *draw) for r, draw in zip(renderings, draws)]
     counts = [len(copies) for copies in noised]
@@ -135,16 +160,17 @@ def optimize_step(
             [copies.new_full((n,), s.settings.guidance) for n, copies, s in zip(counts, noised, scenes)]
         ),
     ).split(counts)
-    steps = []
+    found = []
     for scene, rendering, (sigma, _), before, after in zip(scenes, renderings, draws, noised, denoised):
         direction = paas_direction(after, rendering.latent, before, sigma, scene.settings.var_red)
-        steps.append(_update(scene, rendering, sigma, direction))
-    return steps
+        found.append(Estimate(rendering, sigma, direction))
+    return found
 
 
-def _update(scene: Scene, rendering: Rendering, sigma: Tensor, direction: Tensor) -> Step:
+def update(scene: Scene, found: Estimate) -> Step:
     """Push the clipped direction and the regularisers back into a scene."""
     settings, step = scene.settings, scene.done
+    rendering, direction = found.rendering, found.direction
     clip_value = settings.clip.value(step, settings.n_steps)
 
     regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
@@ -160,4 +186,4 @@ def _update(scene: Scene, rendering: Rendering, sigma: Tensor, direction: Tensor
 
     seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, scene.cameras[step], sigma, seen, direction, clip_value, depth_term)
+    return Step(step, scene.cameras[step], found.sigma, seen, direction, clip_value, depth_term)

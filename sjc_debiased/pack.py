@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.optimize import Step, draw_noise, optimize_step
+from sjc_debiased.optimize import Estimate, Step, draw_noise, estimate, update
 from sjc_debiased.session import Session
 
 Job = tuple[Resolved, AbstractContextManager[Session]]
@@ -90,27 +90,36 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
 
 
 def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None, Exception | None]]:
-    """Do the next step of every session that has one; return each with its step or its error.
+    """Do the next step of every session that has one; return for each its step or its error.
 
-    Where the step fails for all together (out of memory, say), each scene is tried alone.
+    Where the estimate fails for all together (out of memory, say), each scene is tried alone.
     """
     ready = [s for s in sessions if s.remaining_steps]
-    done: dict[int, tuple] = {id(s): (None, None) for s in sessions}
+    found: dict[int, Estimate | Exception] = {}
     try:
-        steps = _advance(ready, denoiser) if ready else []
-        done |= {id(s): (step, None) for s, step in zip(ready, steps)}
+        if ready:
+            found = {id(s): e for s, e in zip(ready, _estimate(ready, denoiser))}
     except Exception as together:
         for session in ready:
             try:
-                done[id(session)] = _advance([session], denoiser)[0], None
+                (found[id(session)],) = _estimate([session], denoiser)
             except Exception as alone:
-                done[id(session)] = None, (alone if len(ready) > 1 else together)
-    return [done[id(s)] for s in sessions]
+                found[id(session)] = alone if len(ready) > 1 else together
+    return [_update(s, found.get(id(s))) for s in sessions]
 
 
-def _advance(sessions: list[Session], denoiser: Denoiser) -> list[Step]:
+def _estimate(sessions: list[Session], denoiser: Denoiser) -> list[Estimate]:
     scenes = [s.scene for s in sessions]
-    return optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
+    return estimate(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
+
+
+def _update(session: Session, found: Estimate | Exception | None) -> tuple[Step | None, Exception | None]:
+    if not isinstance(found, Estimate):
+        return None, found
+    try:
+        return update(session.scene, found), None
+    except Exception as error:
+        return None, error
 
 
 @contextmanager

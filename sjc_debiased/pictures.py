@@ -72,12 +72,28 @@ def save_contact_sheet(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
 
 def save_turntable(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
     """Write one turn as MP4 (H.264), 72 frames at 24 per second, the front first."""
-    with atomic(path) as partial, iio.imopen(partial, "w", plugin="FFMPEG") as video:
-        frames = []
-        for camera in orbit(TURNTABLE_FRAMES, denoiser.latent_size, ORBIT_ELEVATION_DEG):
-            latent = render_antialiased(grid, camera, upscale=2).latent
-            frames.append(to_u8(denoiser.decode(latent))[0])
-        video.write(np.stack(frames), fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
+    frames = []
+    for camera in orbit(TURNTABLE_FRAMES, denoiser.latent_size, ORBIT_ELEVATION_DEG):
+        latent = render_antialiased(grid, camera, upscale=2).latent
+        frames.append(to_u8(denoiser.decode(latent))[0])
+    with atomic(path) as partial:
+        with iio.imopen(partial, "w", plugin="FFMPEG") as video:
+            video.write(np.stack(frames), fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
+        check_turntable(partial)
+
+
+def check_turntable(path: Path) -> None:
+    """Refuse a video that is not whole: the encoder does not say when it could not write.
+
+    Raises:
+        OSError: it has too few frames, or none that can be read.
+    """
+    try:
+        n_frames = sum(1 for _ in iio.imiter(path, plugin="FFMPEG"))
+    except (OSError, RuntimeError, StopIteration) as error:
+        raise OSError(f"the turntable could not be written: {path} cannot be read back") from error
+    if n_frames != TURNTABLE_FRAMES:
+        raise OSError(f"the turntable could not be written: {path} has {n_frames} frames")
 
 
 def to_u8(images: Tensor) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import MeshFormat, OptionError, Resolved
 from sjc_debiased.models import Choice
 from sjc_debiased.record import record
-from sjc_debiased.runs import FINISHED, RunError, find_or_create_run, locked, saved_options
+from sjc_debiased.runs import FINISHED, FinishedError, find_or_create_run, find_run, locked
 from sjc_debiased.session import Session
 
 
@@ -64,29 +64,31 @@ def open_session(
     run: Resolved,
     choice: Choice,
     denoiser: StableDiffusion,
-    place: Path,
+    run_root: Path,
     command: list[str],
     local_files_only: bool = False,
     mesh_formats: tuple[MeshFormat, ...] = ("glb",),
+    resume: Path | None = None,
 ) -> Iterator[Session]:
     """Lock the folder of a run, new or begun, and hold its session.
 
     Args:
-        place: the run folder itself, or the parent in which it is found or created.
+        run_root: the parent in which the run's folder is found or created.
         command: the command line, for the record.
+        resume: the run's folder, where it is known; its options must have been compared.
 
     Raises:
         OptionError: a prompt cannot be used.
-        RunError: the folder is another process's, or the run is finished.
+        FinishedError: another process has finished the run meanwhile.
+        RunError: the folder is another process's.
     """
     prompts = plan_prompts(run, choice, local_files_only)
-    folder = place
-    if saved_options(place) is None:
-        notes = partial(record, command, prompts, choice.location, run.device)
-        folder = find_or_create_run(place, run, notes)
+    folder = resume or find_run(run_root, run)
+    if folder is None:
+        folder = find_or_create_run(run_root, run, record(command, prompts, choice.location, run.device))
     with locked(folder):
         if (folder / FINISHED).exists():
-            raise RunError(f"finished meanwhile by another process: {folder}")
+            raise FinishedError(f"finished meanwhile by another process: {folder}")
         state = newest_state(folder)
         print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
         session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh_formats)

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,10 @@ _DRAFT = ".new-"
 
 class RunError(RuntimeError):
     """A run folder cannot be used; the message says the rule, what was found, and the way out."""
+
+
+class FinishedError(RunError):
+    """There is nothing left to do: another process has finished the run."""
 
 
 @contextmanager
@@ -65,15 +69,20 @@ def slug(prompt: str, limit: int = 48) -> str:
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:limit].strip("-") or "prompt"
 
 
-def check_run_root(place: Path, wanted: list[Resolved]) -> None:
+def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -> None:
     """Refuse a place that cannot take the runs, before any work is done.
 
     Args:
-        place: the run folder, or the parent that will get them.
+        place: the parent that will get them, or, where `resumed`, the run folder itself.
 
     Raises:
-        RunError: the place cannot be written to, or has too little room.
+        RunError: the place is a run folder itself, cannot be written to, or has too little room.
     """
+    if not resumed and (place / "options.json").exists():
+        raise RunError(
+            f"--run_root is the parent of run folders. {place} is a run folder itself. Name its parent, or "
+            "go on with it by --resume."
+        )
     n_floats = 5 * sum(r.resolution**3 for r in wanted)
     needed = (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
     try:
@@ -114,14 +123,14 @@ def _key(options: dict | None) -> str:
     return json.dumps(options, sort_keys=True)
 
 
-def find_or_create_run(run_root: Path, resolved: Resolved, record: Callable[[], dict]) -> Path:
+def find_or_create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
     """Return the folder of a run; create the next numbered one, with its `options.json`, where it has none.
 
     One process at a time does this in a run root, so that no run gets two folders. A folder appears with its
     options in it or not at all.
 
     Args:
-        record: returns what `options.json` says beside the resolved options.
+        record: what `options.json` says beside the resolved options.
     """
     with FileLock(run_root / LOCK):
         found = find_run(run_root, resolved)
@@ -131,7 +140,7 @@ def find_or_create_run(run_root: Path, resolved: Resolved, record: Callable[[], 
             shutil.rmtree(abandoned, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=run_root))
         draft.chmod(0o755)
-        write_json(draft / "options.json", {"resolved": _as_json(resolved), **record()})
+        write_json(draft / "options.json", {"resolved": _as_json(resolved), **record})
         numbered = run_folders(run_root)
         number = int(numbered[-1].name[:5]) + 1 if numbered else 0
         name = f"{number:05d}-{resolved.preset}-{slug(resolved.prompt)}-seed{resolved.seed}"

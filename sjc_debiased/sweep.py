@@ -18,7 +18,7 @@ from typing import Literal, get_args
 from prompts.suites import SuiteError, SuitePrompt, load_suite
 from sjc_debiased.config import OptionError, Options, PresetName, Resolved, resolve
 from sjc_debiased.models import Choice, check_words, choose_device, choose_model, fingerprint
-from sjc_debiased.runs import FINISHED, RunError, check_run_root, index_runs, run_key
+from sjc_debiased.runs import FINISHED, FinishedError, RunError, check_run_root, index_runs, run_key
 
 INTERRUPTED = "interrupted; the same command goes on"
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -212,6 +212,8 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
         error = ended.error
         if error and not isinstance(error, (OptionError, RunError, OSError, RuntimeError)):
             traceback.print_exception(error)
+        if isinstance(error, FinishedError):
+            error = None
         why = INTERRUPTED if ended.stopped else None
         yield name_of(ended.run), why if error is None else str(error) or type(error).__name__
 
@@ -238,6 +240,8 @@ def main(options: SweepOptions, command: list[str]) -> int:
     except OptionError as error:  # the model or Ray is out of reach
         print(f"sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sweep: interrupted. The same command goes on.", file=sys.stderr)
     missing = len(plan.work.todo) - ended
     n_done = ended - len(failed) + len(plan.refused)
     print(f"{n_done} runs done, {plan.finished} finished before, {len(failed)} failed, {missing} not started")

@@ -239,7 +239,13 @@ def labelled_folder(folder, labels, judged):
     folder.mkdir()
     presets = ["sjc" if i % 2 else "dsds" for i in range(len(judged))]
     rows = [
-        {"prompt": "a cat", "preset": p, "seed": i, "judged": [c == "1" for c in text]}
+        {
+            "prompt": "a cat",
+            "preset": p,
+            "seed": i,
+            "judged": [c == "1" for c in text],
+            "judged_success": i == 0,
+        }
         for i, (p, text) in enumerate(zip(presets, judged))
     ]
     write_json(folder / "key.json", {"seed": 0, "views": 8, "rows": rows})

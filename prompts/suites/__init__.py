@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -72,6 +73,16 @@ def load_suite(name: str) -> Suite:
             'a suite must be {"about": text, "prompts": [{"prompt": text, "face": true or false, ...}]}. '
             f"{path} is not ({error}). Compare it with {_HERE.name}/menagerie.json."
         ) from error
+
+
+def has_face(prompt: str) -> bool:
+    """Return whether a prompt's object has a face: no suite that comes with the code says otherwise."""
+    return prompt not in _faceless()
+
+
+@cache
+def _faceless() -> frozenset[str]:
+    return frozenset(p.prompt for name in suite_names() for p in load_suite(name).prompts if not p.face)
 
 
 def _prompt(entry: dict) -> SuitePrompt:

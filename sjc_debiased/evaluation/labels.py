@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prompts.suites import has_face
 from sjc_debiased.evaluation.collect import Estimate, collect
 from sjc_debiased.evaluation.intervals import wilson
 from sjc_debiased.evaluation.success import count_faces
@@ -37,14 +38,18 @@ class Labelled:
     """One object with what was seen of it.
 
     Attributes:
-        preset: how it was made.
+        prompt, preset, seed: how it was made.
         label: by eye and by view, True where a face is seen, None where one cannot tell.
         judged: by the judge and by view; None where the run was not judged.
+        judged_success: the judge's verdict from all azimuths, None where the run was not judged.
     """
 
+    prompt: str
     preset: str
+    seed: int
     label: list[bool | None]
     judged: list[bool] | None
+    judged_success: bool | None
 
     @property
     def success(self) -> bool | None:
@@ -52,11 +57,6 @@ class Labelled:
         if None in self.label:
             return None
         return count_faces(np.array(self.label, float)).success
-
-    @property
-    def judged_success(self) -> bool | None:
-        """Return the same of what the judge says about these eight views."""
-        return None if self.judged is None else count_faces(np.array(self.judged, float)).success
 
 
 def sheet(
@@ -66,7 +66,7 @@ def sheet(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Draw measured runs at random and write their sheets and the key.
+    """Draw measured runs of prompts with a face at random and write their sheets and the key.
 
     Args:
         run_root: parent of measured runs.
@@ -80,7 +80,7 @@ def sheet(
 
     if (out / "key.json").exists():
         raise LabelError(f"a folder holds one set of sheets. {out} has one. Choose another folder.")
-    runs = collect(run_root)
+    runs = [r for r in collect(run_root) if has_face(r.prompt)]
     if not runs:
         raise LabelError(f"labels need measured runs. {run_root} has none. Measure them first.")
     order = np.random.default_rng(seed).permutation(len(runs))[:n]
@@ -91,9 +91,10 @@ def sheet(
         _, grid, denoiser = load_scene(run.folder, device)
         images, _ = pictures(grid, denoiser, face_orbit(denoiser.latent_size, N_VIEWS))
         rows.append(np.concatenate(to_u8(images), axis=1))
-        seen = run.metrics.get("face", {}).get("seen")
-        judged = None if seen is None else [p > 0.5 for p in seen[:: len(seen) // N_VIEWS]]
-        key.append({"prompt": run.prompt, "preset": run.preset, "seed": run.seed, "judged": judged})
+        face = run.metrics.get("face")
+        judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
+        row = {"prompt": run.prompt, "preset": run.preset, "seed": run.seed, "judged": judged}
+        key.append(row | {"judged_success": face["success"] if face else None})
     for first in range(0, len(rows), _ROWS):
         write_png(out / f"sheet_{first // _ROWS:02d}.png", np.concatenate(rows[first : first + _ROWS]))
     write_json(out / "key.json", {"seed": seed, "views": N_VIEWS, "rows": key})
@@ -118,7 +119,7 @@ def read_labels(folder: Path) -> list[Labelled]:
             if len(text) != N_VIEWS or set(text) - set("01?"):
                 raise ValueError(f"a label is {str(text)[:40]!r}")
         meaning = {"0": False, "1": True, "?": None}
-        return [Labelled(k["preset"], [meaning[c] for c in t], k["judged"]) for k, t in zip(key, labels)]
+        return [Labelled(**row, label=[meaning[c] for c in text]) for row, text in zip(key, labels)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise LabelError(
             f"labels.json must be a list of one text of {N_VIEWS} characters, each 0, 1 or ?, for every row "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.figures import write_figures
-from sjc_debiased.evaluation.labels import read_labels
+from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
 from sjc_debiased.runs import atomic
@@ -49,6 +49,12 @@ def main(
         (out / part).mkdir(parents=True, exist_ok=True)
     made_by = _made_by(runs, study_key, labels)
     labelled = read_labels(labels) if labels else []
+    there = {(r.prompt, r.preset, r.seed) for r in runs}
+    if strangers := [o for o in labelled if (o.prompt, o.preset, o.seed) not in there]:
+        raise LabelError(
+            f"labels must be of the runs in the results. {labels} has {len(strangers)} others, such as "
+            f"{strangers[0].preset}: {strangers[0].prompt}, seed {strangers[0].seed}. Name their own labels."
+        )
     tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)

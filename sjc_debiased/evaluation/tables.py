@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prompts.suites import has_face
 from sjc_debiased.evaluation.collect import Estimate, Measured, difference, mean_of, rate_of
 from sjc_debiased.evaluation.labels import Labelled, describe, success_by_eye
 from sjc_debiased.evaluation.study import QUESTIONS, Tally
@@ -137,6 +138,7 @@ def table_2(tally: Tally | None) -> Table:
 
 def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     """Return the success rate: objects with exactly one face, in front."""
+    runs = [r for r in runs if has_face(r.prompt)]
     rows = []
     for preset in ABLATION:
         rate, guessed = rate_of(runs, preset, SUCCESS), rate_of(runs, preset, guess)
@@ -148,7 +150,8 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
         back = rate_of(runs, preset, _of("face", "at_back"))
         n = sum(r.preset == preset for r in runs)
         eye = f"{percent(by_eye)} of {by_eye.n}" if by_eye else NONE
-        cells = (percent(rate), PAPER_SUCCESS.get(preset, NONE), percent(back), counts or NONE)
+        share = f"{percent(rate)} of {rate.n}" if rate else NONE
+        cells = (share, PAPER_SUCCESS.get(preset, NONE), percent(back), counts or NONE)
         rows.append((preset, str(n), *cells, eye, percent(guessed)))
     for preset in ABLATION[1:]:
         gain = difference(runs, preset, "sjc", SUCCESS)

@@ -3,7 +3,7 @@
 The three tables below are the whole bias. Nothing else in the data depends on the view:
 
 - `P_VIEW`: most photos are taken from the front.
-- `P_VIEW_WORD`: a third of the captions say the view, and some of them a wrong one.
+- `P_VIEW_WORD`: nearly half of the captions say the view, and some of them a wrong one.
 - `P_MENTION`: "smiling" is said where one sees the smile, "with a bushy tail" where one sees the tail.
 
 Grammar of a caption, in the order of its words:
