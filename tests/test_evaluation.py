@@ -257,10 +257,11 @@ def test_labels_by_eye_and_the_judge_are_compared(tmp_path):
     labels = ["11000001", "11111111", "?1000000", "11000001"]
     judged = ["11000001", "11111110", "11000000", "11010001"]
     objects = read_labels(labelled_folder(tmp_path / "labels", labels, judged))
-    views, whole = agreement(objects)
-    assert views.tolist() == [[15, 1], [1, 14]]
-    assert whole.tolist() == [[1, 0], [1, 1]]  # one could not be told
-    assert "Of 31 views labelled by eye the judge agrees on 93.5%" in describe(objects)
+    assert agreement(objects).sum(0).tolist() == [[15, 1], [1, 14]]
+    said = describe(objects)
+    assert "Of 31 views labelled by eye the judge agrees on 93.5%" in said
+    assert "verdicts on 3 objects it agrees on 66.7%" in said  # one could not be told
+    assert "by eye 2 of them have one face, in front, by the judge 1" in said
     rate = success_by_eye(objects, "dsds")
     assert (rate.value, rate.n) == (1.0, 1)
     assert success_by_eye(objects, "sjc").value == 0.5

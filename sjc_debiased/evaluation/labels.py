@@ -20,7 +20,7 @@ import numpy as np
 
 from prompts.suites import has_face
 from sjc_debiased.evaluation.collect import Estimate, collect
-from sjc_debiased.evaluation.intervals import wilson
+from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.runs import write_json
 
@@ -127,18 +127,14 @@ def read_labels(folder: Path) -> list[Labelled]:
         ) from error
 
 
-def agreement(objects: list[Labelled]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how often eye and judge agree: counts [2, 2] of views and of objects, [by eye, by judge]."""
-    views, whole = np.zeros((2, 2), int), np.zeros((2, 2), int)
-    for o in objects:
-        if o.judged is None:
-            continue
-        for label, judged in zip(o.label, o.judged):
+def agreement(objects: list[Labelled]) -> np.ndarray:
+    """Return how often eye and judge agree on a view: counts [objects, 2, 2], by eye and by judge."""
+    counts = np.zeros((len(objects), 2, 2), int)
+    for i, o in enumerate(objects):
+        for label, judged in zip(o.label, o.judged or []):
             if label is not None:
-                views[int(label), int(judged)] += 1
-        if o.success is not None:
-            whole[int(o.success), int(o.judged_success)] += 1
-    return views, whole
+                counts[i, int(label), int(judged)] += 1
+    return counts
 
 
 def success_by_eye(objects: list[Labelled], preset: str) -> Estimate | None:
@@ -151,17 +147,23 @@ def success_by_eye(objects: list[Labelled], preset: str) -> Estimate | None:
 
 def describe(objects: list[Labelled]) -> str:
     """Return the agreement in two sentences, or "" where no object was judged."""
-    said = []
-    for what, found, table in zip(("views", "objects"), ("faces", "successes"), agreement(objects)):
-        n, right = int(table.sum()), int(np.trace(table))
-        if n:
-            low, high = wilson(right, n)
-            said.append(
-                f"Of {n} {what} labelled by eye the judge agrees on {right / n:.1%} [{low:.1%}, {high:.1%}]: "
-                f"it finds {table[1, 1]} of {table[1].sum()} {found}, and {table[0, 1]} in "
-                f"{table[0].sum()} without."
-            )
-    return " ".join(said)
+    by_object = agreement(objects)
+    table, n = by_object.sum(0), int(by_object.sum())
+    if n == 0:
+        return ""
+    hits, misses = by_object.trace(axis1=1, axis2=2), by_object[:, 0, 1] + by_object[:, 1, 0]
+    right = np.concatenate([np.repeat([1.0, 0.0], pair) for pair in zip(hits, misses)])
+    low, high = bootstrap(right, np.repeat(np.arange(len(objects)), hits + misses).tolist())
+    both = [(o.success, o.judged_success) for o in objects if None not in (o.success, o.judged_success)]
+    same = sum(eye == judge for eye, judge in both)
+    low_both, high_both = wilson(same, len(both))
+    return (
+        f"Of {n} views labelled by eye the judge agrees on {right.mean():.1%} [{low:.1%}, {high:.1%}]: it finds "
+        f"{table[1, 1]} of {table[1].sum()} faces, and says {table[0, 1]} in {table[0].sum()} views without. Of "
+        f"the verdicts on {len(both)} objects it agrees on {same / max(len(both), 1):.1%} [{low_both:.1%}, "
+        f"{high_both:.1%}]; by eye {sum(eye for eye, _ in both)} of them have one face, in front, by the judge "
+        f"{sum(judge for _, judge in both)}."
+    )
 
 
 def compare(folder: tyro.conf.Positional[Path]) -> None:

@@ -31,9 +31,9 @@ class Options:
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
-    diffusion_steps: int = 8000
+    diffusion_steps: int = 10_500
     masked_lm_steps: int = 1000
-    clip_steps: int = 2500
+    clip_steps: int = 1500
     judge_steps: int = 1500
 
 
