@@ -158,11 +158,11 @@ def describe(objects: list[Labelled]) -> str:
     same = sum(eye == judge for eye, judge in both)
     low_both, high_both = wilson(same, len(both))
     return (
-        f"Of {n} views labelled by eye the judge agrees on {right.mean():.1%} [{low:.1%}, {high:.1%}]: it finds "
-        f"{table[1, 1]} of {table[1].sum()} faces, and says {table[0, 1]} in {table[0].sum()} views without. Of "
-        f"the verdicts on {len(both)} objects it agrees on {same / max(len(both), 1):.1%} [{low_both:.1%}, "
-        f"{high_both:.1%}]; by eye {sum(eye for eye, _ in both)} of them have one face, in front, by the judge "
-        f"{sum(judge for _, judge in both)}."
+        f"Of {n} views labelled by eye the judge agrees on {right.mean():.1%} [{low:.1%}, {high:.1%}]: it "
+        f"finds {table[1, 1]} of {table[1].sum()} faces, and says {table[0, 1]} in {table[0].sum()} views "
+        f"without. Of the verdicts on {len(both)} objects it agrees on {same / max(len(both), 1):.1%} "
+        f"[{low_both:.1%}, {high_both:.1%}]; by eye {sum(eye for eye, _ in both)} of them have one face, in "
+        f"front, by the judge {sum(judge for _, judge in both)}."
     )
 
 
