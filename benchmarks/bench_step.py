@@ -52,8 +52,8 @@ def main(
         rows[name].append(1e3 * (now() - began))
 
     for step, camera in enumerate(scene.cameras):
-        sigma, noise = draw = draw_noise(scene, denoiser)
         began = now()
+        sigma, noise = draw = draw_noise(scene, denoiser)
         optimize_step([scene], [draw], denoiser.denoise)
         if step < warmup_steps:
             continue

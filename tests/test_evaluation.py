@@ -165,7 +165,12 @@ def made_up_run(root, number, prompt, preset, seed, success):
         "coverage": 0.3,
         "sharpness": 0.05,
         "a_lpips_vgg": 0.1 if success else 0.2,
-        "face": {"arcs": 1 if success else 2, "success": success, "at_back": not success},
+        "face": {
+            "arcs": 1 if success else 2,
+            "one_face": success,
+            "success": success,
+            "at_back": not success,
+        },
         "clip": {
             "plain": 0.25,
             "similarity": dict.fromkeys(("front", "side", "back"), curve),
@@ -240,9 +245,8 @@ def labelled_folder(folder, labels, judged):
     presets = ["sjc" if i % 2 else "dsds" for i in range(len(judged))]
     rows = [
         {
-            "prompt": "a cat",
+            "run": str(i),
             "preset": p,
-            "seed": i,
             "judged": [c == "1" for c in text],
             "judged_success": i == 0,
         }
@@ -286,6 +290,20 @@ def test_clips_guess():
 def test_nothing_measured_is_said(tmp_path):
     with pytest.raises(ValueError, match="results need measured runs"):
         results.main(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("preset", "lr", "refused"), [("dsds", 0.1, True), ("sjc", 0.5, False)])
+def test_runs_of_different_experiments_are_not_mixed(tmp_path, preset, lr, refused):
+    for number, (name, rate) in enumerate([("sjc", 0.5), (preset, lr)]):
+        folder = made_up_run(tmp_path, number, "a cat", name, 0, success=True)
+        options = json.loads((folder / "options.json").read_text())
+        options["resolved"]["lr"] = rate
+        write_json(folder / "options.json", options)
+    if refused:
+        with pytest.raises(ValueError, match="differ in lr"):
+            collect(tmp_path)
+    else:
+        assert len(collect(tmp_path)) == 1
 
 
 def test_metrics_of_an_older_version_are_measured_again(run_root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,20 @@ from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.runs import run_folders
 
+_METHOD = ("views", "masked_lm", "keep", "clip_start", "clip_end")
+"""The options in which presets differ."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured run: where it is, what it was, and what was found."""
+    """One measured run: where it is, what it was, and what was found.
+
+    Attributes:
+        identity: tells its resolved options from all others.
+    """
 
     folder: Path
+    identity: str
     prompt: str
     preset: str
     seed: int
@@ -39,7 +48,8 @@ class Estimate:
 
 def collect(run_root: Path) -> list[Measured]:
     """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest."""
-    found = {}
+    found: dict[tuple, Measured] = {}
+    options_of: dict[tuple, tuple[Path, dict]] = {}
     for folder in run_folders(run_root):
         metrics = saved_metrics(folder)
         if metrics is None:
@@ -48,16 +58,29 @@ def collect(run_root: Path) -> list[Measured]:
         r = options["resolved"]
         commit = (options.get("git_commit") or "unknown")[:12]
         key = r["prompt"], r["preset"], r["seed"]
-        settings = {k: v for k, v in r.items() if k not in ("prompt", "seed", "preset")}
-        if key in found and settings != found[key][1]:
-            differing = sorted(k for k, v in settings.items() if found[key][1].get(k) != v)
+        _check_comparable(folder, r, options_of)
+        identity = hashlib.sha256(json.dumps(r, sort_keys=True).encode()).hexdigest()[:16]
+        found[key] = Measured(folder, identity, *key, r["model"], commit, metrics)
+    return [found[key] for key in sorted(found)]
+
+
+def _check_comparable(folder: Path, resolved: dict, options_of: dict[tuple, tuple[Path, dict]]) -> None:
+    """Refuse a run that differs from another in more than what is compared; remember it in `options_of`.
+
+    Raises:
+        ValueError: names the two and what differs.
+    """
+    prompt, preset, seed = (resolved[name] for name in ("prompt", "preset", "seed"))
+    method = {"preset", *_METHOD}
+    for key, without in (((prompt, preset, seed), {"preset"}), ((prompt, seed), method)):
+        settings = {k: v for k, v in resolved.items() if k not in without}
+        other, known = options_of.setdefault(key, (folder, settings))
+        differing = sorted(k for k in settings.keys() | known.keys() if settings.get(k) != known.get(k))
+        if differing:
             raise ValueError(
-                f"results compare runs of one experiment. {folder.name} and {found[key][0].folder.name} "
-                f"are the same prompt, preset and seed with other {', '.join(differing)}. Keep one of them "
-                "in the folder."
+                f"results compare runs of one experiment. {folder.name} and {other.name} differ in "
+                f"{', '.join(differing)}. Keep one of them in the folder."
             )
-        found[key] = Measured(folder, *key, r["model"], commit, metrics), settings
-    return [found[key][0] for key in sorted(found)]
 
 
 def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:

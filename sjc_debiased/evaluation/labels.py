@@ -38,15 +38,14 @@ class Labelled:
     """One object with what was seen of it.
 
     Attributes:
-        prompt, preset, seed: how it was made.
+        run: the identity of its options; preset: what it was made with.
         label: by eye and by view, True where a face is seen, None where one cannot tell.
         judged: by the judge and by view; None where the run was not judged.
         judged_success: the judge's verdict from all azimuths, None where the run was not judged.
     """
 
-    prompt: str
+    run: str
     preset: str
-    seed: int
     label: list[bool | None]
     judged: list[bool] | None
     judged_success: bool | None
@@ -93,7 +92,7 @@ def sheet(
         rows.append(np.concatenate(to_u8(images), axis=1))
         face = run.metrics.get("face")
         judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
-        row = {"prompt": run.prompt, "preset": run.preset, "seed": run.seed, "judged": judged}
+        row = {"run": run.identity, "preset": run.preset, "judged": judged}
         key.append(row | {"judged_success": face["success"] if face else None})
     for first in range(0, len(rows), _ROWS):
         write_png(out / f"sheet_{first // _ROWS:02d}.png", np.concatenate(rows[first : first + _ROWS]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,10 @@ from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
 from sjc_debiased.evaluation.orbit import face_orbit, load_scene, metric_orbit, pictures
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.runs import FINISHED, RunError, run_folders, write_json
+from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_json
 
 METRICS = "metrics.json"
-VERSION = 1  # of what is measured and how; older files are measured again
+VERSION = 2  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips", "clip", "success")
 
@@ -45,6 +46,7 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
         "version": VERSION,
         "parts": [p for p in PARTS if p not in skip],
         "clip_model": None if "clip" in skip else _name(clip),
+        "judge": None if "success" in skip else _digest(WEIGHTS / "judge"),
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
@@ -69,7 +71,12 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
         seen, _ = pictures(grid, denoiser, face_orbit(denoiser.latent_size))
         face = Judge()(seen).face.numpy()
         count = count_faces(face)
-        found["face"] = {**vars(count), "success": count.success, "seen": [round(float(p), 4) for p in face]}
+        found["face"] = {
+            **vars(count),
+            "one_face": count.one_face,
+            "success": count.success,
+            "seen": [round(float(p), 4) for p in face],
+        }
     return found
 
 
@@ -110,7 +117,8 @@ def main(
             write_json(folder / METRICS, measure(folder, skip, clip, device))
         except RunError as error:
             failed.append(str(error))
-    print("".join(f"not measured: {error}\n" for error in failed), end="")
+    if failed:
+        raise RunError("not measured:\n" + "\n".join(failed))
 
 
 def _is_measured(folder: Path, skip: tuple[Part, ...], clip: str) -> bool:
@@ -118,12 +126,20 @@ def _is_measured(folder: Path, skip: tuple[Part, ...], clip: str) -> bool:
     found = saved_metrics(folder)
     if found is None or not {*PARTS} - {*skip} <= {*found["parts"]}:
         return False
-    return "clip" in skip or found["clip_model"] == _name(clip)
+    same_judge = "success" in skip or found["judge"] == _digest(WEIGHTS / "judge")
+    return same_judge and ("clip" in skip or found["clip_model"] == _name(clip))
 
 
 def _name(clip: str) -> str:
     """Return how a CLIP is called in the results: without the path of a machine."""
-    return "menagerie" if Path(clip).resolve() == (WEIGHTS / "clip").resolve() else clip
+    ours = WEIGHTS / "clip"
+    return f"menagerie {_digest(ours)}" if Path(clip).resolve() == ours.resolve() else clip
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """Return what tells the weights of a folder from others."""
+    return sha256(folder / "model.safetensors")[:12]
 
 
 if __name__ == "__main__":

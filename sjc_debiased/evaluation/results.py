@@ -49,11 +49,11 @@ def main(
         (out / part).mkdir(parents=True, exist_ok=True)
     made_by = _made_by(runs, study_key, labels)
     labelled = read_labels(labels) if labels else []
-    there = {(r.prompt, r.preset, r.seed) for r in runs}
-    if strangers := [o for o in labelled if (o.prompt, o.preset, o.seed) not in there]:
+    strangers = {o.run for o in labelled} - {r.identity for r in runs}
+    if strangers:
         raise LabelError(
-            f"labels must be of the runs in the results. {labels} has {len(strangers)} others, such as "
-            f"{strangers[0].preset}: {strangers[0].prompt}, seed {strangers[0].seed}. Name their own labels."
+            f"labels must be of the runs in the results. {labels} has {len(strangers)} objects that are not, "
+            "or were made with other options. Name the labels of these runs."
         )
     tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
     for table in tables:

@@ -25,15 +25,16 @@ PROFILE = Profile(
         "resolution": "32x32 latents see about 32 voxels across an object; more would not be resolved",
         "half_size": "every creature of the world fits into this box; SJC's box of 1.0 would be mostly empty",
         "n_steps": "about a minute on two CPU cores",
-        "guidance": "at 8 and 20 D-SDS's objects have no side, at 100 colors burn, at 50 a whole animal stands ('a smiling "
-        "cat', 'a blue rabbit', one seed each)",
-        "emptiness_weight": "in proportion to the guidance; at 20, weights from 20 to 1,500 gave the same object",
+        "guidance": "at 8 and 20 D-SDS's objects have no side, at 100 colors burn, at 50 a whole animal "
+        "stands ('a smiling cat', 'a blue rabbit', one seed each)",
+        "emptiness_weight": "in proportion to the guidance; at 20, weights from 20 to 1,500 gave the same "
+        "object",
         "lr": "SJC walks 0.05 x 10,000 steps; over 1,500 steps that is 0.33. At 0.05 nothing but an egg came "
         "about, at 0.33 a head, at 0.5 and 0.8 a whole animal ('a smiling cat', dsds, one seed each)",
         "background_lr": "SJC's 1e-4 over 10,000 steps, walked in 1,500",
         "clip_start": "a quarter of clip_end, as in the paper",
-        "clip_end": "about the 95 % quantile of |direction| over the first half of unclipped runs (3.6 and 3.8 with "
-        "D-SDS's prompts)",
+        "clip_end": "about the 95 % quantile of |direction| over the first half of unclipped runs (3.6 and "
+        "3.8 with D-SDS's prompts)",
     },
 )
 

@@ -172,7 +172,10 @@ def problem_of(
         again, text = in_child(lambda: run_sjc.main(command(u.model, root)))
         if again:
             return f"going on failed ({again}): {text[-600:]}"
-    left = remains(root)
+    try:
+        left = remains(root)
+    except (OSError, ValueError) as error:
+        return f"other remains: {error}"
     differing = sorted(k for k in left.keys() | reference.keys() if left.get(k) != reference.get(k))
     return f"other remains: {differing[:5]}" if differing else ""
 
@@ -232,13 +235,14 @@ def main(trials: int = 120, seed: int = 0) -> None:
                 print(failures[-1], flush=True)
             shutil.rmtree(root, ignore_errors=True)
     tried = trials - sum(n for end, n in ends.items() if "not allowed" in end)
+    print(f"{tried} trials, {tried - len(failures)} bit-exact after going on")
     if harmless := [
         k
         for k in KINDS
         if ends[f"{k}: 0"] >= 5 and not any(e.startswith(k) and not e.endswith(": 0") for e in ends)
     ]:
         failures.append(f"{', '.join(harmless)} disturbed nothing")
-    print(f"{tried} trials, {tried - len(failures)} bit-exact after going on")
+        print(failures[-1])
     print("ends (exit code, negative for a signal):")
     for end, n in sorted(ends.items()):
         print(f"  {end}: {n}")

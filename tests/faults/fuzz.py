@@ -54,7 +54,7 @@ def labels(data: bytes, place: Path) -> None:
     """Read labels by eye."""
     from sjc_debiased.evaluation.labels import LabelError, describe, read_labels
 
-    row = {"prompt": "a cat", "preset": "sjc", "seed": 0, "judged": [True] * 8, "judged_success": False}
+    row = {"run": "0", "preset": "sjc", "judged": [True] * 8, "judged_success": False}
     (place / "key.json").write_text(json.dumps({"rows": [row]}))
     (place / "labels.json").write_bytes(data)
     with contextlib.suppress(LabelError):
