@@ -18,7 +18,7 @@ from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
 from sjc_debiased.runs import atomic
 
-_TURNTABLE_PROMPTS = 6
+_TURNTABLE_PROMPTS = 4
 
 
 def main(
