@@ -44,9 +44,9 @@ def test_prompts_become_safe_folder_names(prompt, name):
 
 
 def test_runs_are_numbered_and_found_again(tmp_path):
-    first = find_or_create_run(tmp_path, resolved(), dict)
+    first = find_or_create_run(tmp_path, resolved(), {})
     assert first.name == "00000-dsds-a-smiling-cat-seed0"
-    other = find_or_create_run(tmp_path, resolved(seed=3), lambda: {"command": ["x"]})
+    other = find_or_create_run(tmp_path, resolved(seed=3), {"command": ["x"]})
     assert other.name == "00001-dsds-a-smiling-cat-seed3"
     assert find_run(tmp_path, resolved()) == first
     assert find_run(tmp_path, resolved(seed=3)) == other
@@ -56,8 +56,8 @@ def test_runs_are_numbered_and_found_again(tmp_path):
 
 def test_a_run_gets_one_folder_and_abandoned_drafts_go(tmp_path):
     (tmp_path / ".new-abc").mkdir()
-    first = find_or_create_run(tmp_path, resolved(), dict)
-    assert find_or_create_run(tmp_path, resolved(), dict) == first
+    first = find_or_create_run(tmp_path, resolved(), {})
+    assert find_or_create_run(tmp_path, resolved(), {}) == first
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [first.name]
 
 
@@ -65,13 +65,13 @@ def test_a_taken_number_is_passed_over(tmp_path):
     blocker = tmp_path / "00000-dsds-a-smiling-cat-seed0"
     blocker.mkdir()
     (blocker / "mine.txt").write_text("precious")
-    made = find_or_create_run(tmp_path, resolved(), dict)
+    made = find_or_create_run(tmp_path, resolved(), {})
     assert made.name.startswith("00001-")
     assert (blocker / "mine.txt").read_text() == "precious"
 
 
 def test_resuming_with_other_options_lists_them(tmp_path):
-    folder = find_or_create_run(tmp_path, resolved(), dict)
+    folder = find_or_create_run(tmp_path, resolved(), {})
     check_same_options(folder, resolved())
     with pytest.raises(RunError, match=r"guidance: 100.0 in the folder, 7.0 now\n.*seed: 0 in the folder, 1"):
         check_same_options(folder, resolved(seed=1, guidance=7.0))
