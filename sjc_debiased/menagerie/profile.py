@@ -27,8 +27,8 @@ PROFILE = Profile(
         "n_steps": "about a minute on two CPU cores",
         "guidance": "at 8 and 20 D-SDS's objects have no side, at 100 colors burn, at 50 a whole animal "
         "stands ('a smiling cat', 'a blue rabbit', one seed each)",
-        "emptiness_weight": "at 700 D-SDS's cats are pale and half transparent, at 150 clear ('a smiling cat', "
-        "seeds 0 and 2)",
+        "emptiness_weight": "at 700 D-SDS's cats are pale and half transparent, at 150 clear ('a smiling "
+        "cat', seeds 0 and 2)",
         "lr": "SJC walks 0.05 x 10,000 steps; over 1,500 steps that is 0.33. At 0.05 nothing but an egg came "
         "about, at 0.33 a head, at 0.5 and 0.8 a whole animal ('a smiling cat', dsds, one seed each)",
         "background_lr": "SJC's 1e-4 over 10,000 steps, walked in 1,500",
