@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make a picture like the README's: the same prompt and seeds with SJC (above) and with D-SDS, on the embedded model.
+# Make the README's picture: the same prompt and seeds with SJC (above) and with D-SDS, on the embedded model.
 #   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0,1,2"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
