@@ -54,8 +54,7 @@ class StableDiffusion:
         self.sigmas = sigma_table(pipeline.scheduler.alphas_cumprod).to(device)
         self.latent_channels = self.unet.config.in_channels
         self.latent_size = self.unet.config.sample_size
-        if device.type == "cuda":
-            self.unet.to(memory_format=torch.channels_last)
+        self.unet.to(memory_format=torch.channels_last)
         self._run = self.unet
         self._unconditional = self.embed([""])
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from prompts.masked_lm import GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
-from prompts.words import kept_words, split_words, without
+from prompts.words import kept_words, split_words, without, without_strays
 
 SENTENCE = f"This image is depicting a {GAP} view of "
 P_PRESENT = 0.5
@@ -35,7 +35,7 @@ class ViewPrompts:
     Attributes:
         prompt: what the user wrote.
         sent: the view prompt, by view.
-        removed: the words left out, by view.
+        removed: the words left out for what they say, by view.
         pmi: by word and view, the ratio P(v|u) / P(v); empty without prompt debiasing.
         normalized_pmi: pmi divided by its mean over the views.
         kept: the words that could not be removed, with the reason.
@@ -86,7 +86,8 @@ def debias_prompt(
     """Remove from each view's prompt the words that contradict the view (the module says how).
 
     A repeated word is one word: it goes, or stays, everywhere. Words are judged one at a time against
-    the whole prompt, as in the paper; those that fail are removed together.
+    the whole prompt, as in the paper; those that fail are removed together, with the articles and
+    prepositions that they leave stray.
 
     Args:
         keep: words to protect beside the subject and the articles.
@@ -111,7 +112,8 @@ def debias_prompt(
         )
         for view in VIEWS
     }
-    sent = {v: scheme.prompt(v, without(prompt, set(removed[v]))) for v in VIEWS}
+    needed = {word for word, reason in kept.items() if reason != "article"}
+    sent = {v: scheme.prompt(v, without_strays(prompt, set(removed[v]), needed)) for v in VIEWS}
     return ViewPrompts(prompt, sent, removed, pmi, normalized, kept)
 
 

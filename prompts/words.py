@@ -59,6 +59,31 @@ def without(prompt: str, dropped: set[str]) -> str:
     return " ".join(kept).strip(" ,;:") if dropped else prompt
 
 
+def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
+    """Return the prompt without the dropped words and without what they leave stray.
+
+    An article or preposition goes with the last word of its phrase: "a bear wearing a backpack" without
+    "wearing" and "backpack" is "a bear", not "a bear a".
+
+    Args:
+        dropped, needed: words that go, and words that stay in any case; lower case.
+    """
+    words: list[str] = []
+    next_text, next_dropped = None, False
+    for word in reversed(split_words(prompt)):
+        ends_phrase = next_text is None or next_text in _BOUNDARIES
+        stray = next_dropped and (
+            (word.text in _BOUNDARIES and ends_phrase)
+            or (word.text in ARTICLES and (ends_phrase or next_text in ARTICLES))
+        )
+        if word.text in dropped or (stray and word.text not in needed):
+            next_dropped = True
+        else:
+            words.insert(0, prompt[word.start : word.end])
+            next_text, next_dropped = word.text, False
+    return " ".join(words).strip(" ,;:") if dropped else prompt
+
+
 def kept_words(prompt: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the words that must stay, each with the reason.
 

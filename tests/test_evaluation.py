@@ -89,15 +89,28 @@ def test_an_orbit_of_identical_images_has_no_a_lpips(random_backbone):
     assert a_lpips(images, "alex", "published") == 0
 
 
-def test_a_lpips_counts_the_pairs_of_its_protocol(random_backbone, monkeypatch):
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_adjacent_distances_are_those_of_the_lpips_package(random_backbone, net):
     pytest.importorskip("torchvision")
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    model = module.load_lpips(net)
+    with torch.no_grad():
+        expected = model(images[:-1], images[1:]).flatten()
+    assert (expected > 0).all()
+    torch.testing.assert_close(module.adjacent_distances(model, images), expected)
+
+
+def test_a_lpips_counts_the_pairs_of_its_protocol(monkeypatch):
     pairs = []
 
-    def distance(a, b):
+    def distances(model, images):
+        a, b = images[:-1], images[1:]
         pairs.extend(zip(a[:, 0, 0, 0].tolist(), b[:, 0, 0, 0].tolist()))
         return (a - b).abs().mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(module, "load_lpips", lambda net: distance)
+    monkeypatch.setattr(module, "load_lpips", lambda net: None)
+    monkeypatch.setattr(module, "_BATCH", 5)
+    monkeypatch.setattr(module, "adjacent_distances", distances)
     monkeypatch.setattr(module, "clip_preprocessed", lambda images: images)
     images = (torch.arange(12.0) / 12).view(12, 1, 1, 1).expand(-1, 3, 2, 2)
     assert a_lpips(images, "vgg") == pytest.approx((11 / 12 + 11 / 12) / 12)

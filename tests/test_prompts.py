@@ -7,7 +7,7 @@ import torch
 from prompts.debias import SENTENCE, debias_prompt, plain_prompts
 from prompts.masked_lm import GAP, Bert
 from prompts.views import DSDS_VIEWS, SJC_VIEWS, TOP_ABOVE_DEG, VIEWS
-from prompts.words import kept_words, split_words, without
+from prompts.words import kept_words, split_words, without, without_strays
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,28 @@ def test_keep_adds_words_whatever_their_case():
 )
 def test_dropping_words(prompt, dropped, left):
     assert without(prompt, dropped) == left
+
+
+@pytest.mark.parametrize(
+    ("prompt", "dropped", "left"),
+    [
+        ("a bear wearing a backpack", {"wearing", "backpack"}, "a bear"),
+        ("a bear wearing a backpack in the snow", {"wearing", "backpack"}, "a bear in the snow"),
+        ("a fox with a bushy tail", {"bushy", "tail"}, "a fox"),
+        ("a fox with a bushy tail", {"bushy"}, "a fox with a tail"),
+        ("a smiling cat", {"smiling"}, "a cat"),
+        ("a bear with big eyes", {"big"}, "a bear with eyes"),
+        ("a cat in front of the house", {"front"}, "a cat of the house"),
+        ("a cat that is with a", set(), "a cat that is with a"),
+    ],
+)
+def test_what_a_dropped_word_leaves_stray_goes_too(prompt, dropped, left):
+    assert without_strays(prompt, dropped, needed={"cat"}) == left
+
+
+def test_needed_words_are_never_stray():
+    assert without_strays("a cat with eyes", {"eyes"}, needed={"cat"}) == "a cat"
+    assert without_strays("a cat with eyes", {"eyes"}, needed={"cat", "with"}) == "a cat with"
 
 
 def test_words_lose_punctuation_and_case():

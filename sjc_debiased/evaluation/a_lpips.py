@@ -40,13 +40,27 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
     if protocol == "published":
         order = sorted(range(len(images)), key=str)
         images = clip_preprocessed(images)[order]
-        first, second = images[:-1], images[1:]
     else:
-        first, second = images, images.roll(-1, 0)
+        images = torch.cat([images, images[:1]])
     model = load_lpips(net)
-    with torch.inference_mode():
-        parts = [model(a, b).flatten() for a, b in zip(first.split(_BATCH), second.split(_BATCH))]
+    starts = range(0, len(images) - 1, _BATCH)
+    parts = [adjacent_distances(model, images[start : start + _BATCH + 1]) for start in starts]
     return float(torch.cat(parts).mean())
+
+
+@torch.inference_mode()
+def adjacent_distances(model: torch.nn.Module, images: Tensor) -> Tensor:
+    """Return the LPIPS distance of each image to the next, [n - 1].
+
+    That is `model(images[:-1], images[1:])` with each image's features computed once.
+    """
+    from lpips import normalize_tensor
+
+    total = torch.zeros(len(images) - 1)
+    for features, lin in zip(model.net(model.scaling_layer(images)), model.lins, strict=True):
+        unit = normalize_tensor(features)
+        total += lin((unit[1:] - unit[:-1]).square()).mean(dim=(1, 2, 3))
+    return total
 
 
 def clip_preprocessed(images: Tensor) -> Tensor:

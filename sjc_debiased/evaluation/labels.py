@@ -74,7 +74,7 @@ def sheet(
         seed: decides which runs, and their order.
         device: cpu or cuda.
     """
-    from sjc_debiased.evaluation.orbit import face_orbit, load_scene, pictures
+    from sjc_debiased.evaluation.orbit import face_pictures, load_scene
     from sjc_debiased.pictures import to_u8, write_png
 
     if (out / "key.json").exists():
@@ -88,7 +88,7 @@ def sheet(
     for i in order:
         run = runs[i]
         _, grid, denoiser = load_scene(run.folder, device)
-        images, _ = pictures(grid, denoiser, face_orbit(denoiser.latent_size, N_VIEWS))
+        images = face_pictures(grid, denoiser, N_VIEWS)
         rows.append(np.concatenate(to_u8(images), axis=1))
         face = run.metrics.get("face")
         judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.evaluation.a_lpips import a_lpips
 from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
-from sjc_debiased.evaluation.orbit import face_orbit, load_scene, metric_orbit, pictures
+from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbit, pictures
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_json
 
 METRICS = "metrics.json"
-VERSION = 2  # of what is measured and how; older files are measured again
+VERSION = 3  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips", "clip", "success")
 
@@ -68,8 +68,7 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
     if "success" not in skip:
         from sjc_debiased.menagerie.judge import Judge
 
-        seen, _ = pictures(grid, denoiser, face_orbit(denoiser.latent_size))
-        face = Judge()(seen).face.numpy()
+        face = Judge()(face_pictures(grid, denoiser)).face.numpy()
         count = count_faces(face)
         found["face"] = {
             **vars(count),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -74,11 +75,6 @@ def metric_orbit(size: int) -> list[Camera]:
     return orbit(N_FRAMES, size, ELEVATION_DEG, radius=RADIUS)
 
 
-def face_orbit(size: int, n: int = 72) -> list[Camera]:
-    """Return the cameras from which faces are counted: SJC's radius, a low elevation."""
-    return [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
-
-
 @torch.no_grad()
 def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
     """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].
@@ -91,3 +87,17 @@ def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) 
         images.append(denoiser.decode(seen.latent).cpu())
         opacities.append(seen.opacity.cpu())
     return torch.cat(images), torch.stack(opacities)
+
+
+@torch.no_grad()
+def face_pictures(grid: VoxelGrid, denoiser: StableDiffusion, n: int = 72) -> Tensor:
+    """Return the pictures in which faces are counted: RGB in [-1, 1], float32 [n, 3, h, w], on the CPU.
+
+    SJC's radius, a low elevation, `n` azimuths from the front on. The object stands before a plain wall, its
+    background's mean: what is painted there is no part of it and was taken for faces.
+    """
+    alone = deepcopy(grid)
+    alone.background.copy_(grid.background.mean(dim=(2, 3), keepdim=True).expand_as(grid.background))
+    size = denoiser.latent_size
+    cameras = [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
+    return pictures(alone, denoiser, cameras)[0]

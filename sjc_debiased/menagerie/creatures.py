@@ -47,7 +47,10 @@ _TAN, _RED, _MOUTH = (0.93, 0.78, 0.62), (0.86, 0.10, 0.13), (0.25, 0.08, 0.08)
 
 @dataclass(frozen=True)
 class Creature:
-    """Say what a creature is; `shape_seed` decides its proportions and the shade of its color."""
+    """Say what a creature is; `shape_seed` decides its proportions and the shade of its color.
+
+    `extra_face`, `faceless` and `n_blots` (blots in the colors of faces) are for the judge alone.
+    """
 
     kind: str
     color: str
@@ -57,6 +60,7 @@ class Creature:
     shape_seed: int = 0
     extra_face: bool = False
     faceless: bool = False
+    n_blots: int = 0
 
 
 @dataclass
@@ -93,6 +97,7 @@ def build(creature: Creature) -> list[Part]:
         body.face()
     body.tail()
     body.prop()
+    body.blots()
     if creature.extra_face:  # a Janus creature: its face once more, at the back of its head
         turn = np.diag([-1.0, 1.0, -1.0])
         for part in [p for p in body.parts if p.facial]:
@@ -252,6 +257,15 @@ class _Body:
         elif prop == "backpack":
             self.add([0.20, 0.09, 0], [0.14, 0.115, 0.135], (0.13, 0.50, 0.62))
             self.add([0.30, 0.09, 0], [0.07, 0.07, 0.09], (0.95, 0.80, 0.25))
+
+    def blots(self) -> None:
+        """Put ellipsoids of a face's colors on the creature where they make no face."""
+        for _ in range(self.creature.n_blots):
+            at = self.on_head(self.rng.uniform(0, 360), self.rng.uniform(-60, 70), 0.95)
+            if self.rng.random() < 0.5:
+                at = at + [0.3, -0.28, 0.0]  # the middle of the trunk
+            color = (_WHITE, _BLACK, _TAN, _RED)[self.rng.integers(4)]
+            self.add(at, self.rng.uniform(0.03, 0.12, 3), color)
 
 
 def _shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:

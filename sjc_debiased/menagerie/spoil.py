@@ -1,4 +1,4 @@
-"""Spoil pictures as the 3D loop does: blur, noise, and objects that one can half see through."""
+"""Spoil pictures as the 3D loop does: blur, noise, fog, clouds, loud colors, half transparent objects."""
 
 from __future__ import annotations
 
@@ -26,3 +26,23 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     images = torch.lerp(images, backdrop.expand_as(images), 0.5 * draw(0.33))
     noise = torch.randn(images.shape, generator=generator).to(images)
     return (images + 0.08 * draw(0.5) * noise).clamp(0, 1)
+
+
+def spoil_latents(latent: Tensor, generator: torch.Generator) -> Tensor:
+    """Return latents [n, 4, h, w] as a voxel field would show them, each by its own draw.
+
+    Two thirds are blurred, half have louder colors, half clouds in front and behind, all of them noise.
+    """
+    n = len(latent)
+
+    def draw(p: float) -> Tensor:
+        on = torch.rand(n, generator=generator) < p
+        return (on * torch.rand(n, generator=generator))[:, None, None, None].to(latent)
+
+    latent = torch.lerp(latent, F.avg_pool2d(latent, 3, 1, 1, count_include_pad=False), draw(0.67))
+    middle = latent.mean(dim=(2, 3), keepdim=True)
+    latent = middle + (1 + 0.8 * draw(0.5)) * (latent - middle)
+    coarse = torch.randn((n, latent.shape[1], 6, 6), generator=generator).to(latent)
+    clouds = F.interpolate(coarse, latent.shape[2:], mode="bicubic", align_corners=True)
+    white = torch.randn(latent.shape, generator=generator).to(latent)
+    return latent + 0.7 * draw(0.5) * clouds + (0.1 + 0.25 * draw(0.67)) * white

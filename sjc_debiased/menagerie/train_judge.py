@@ -13,7 +13,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.dataset import take_photo
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, LABELS
-from sjc_debiased.menagerie.spoil import spoil
+from sjc_debiased.menagerie.spoil import spoil, spoil_latents
 from sjc_debiased.menagerie.train_autoencoder import encode
 from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
 
@@ -25,7 +25,7 @@ _N_HELD_OUT = 1500
 def train(
     images: np.ndarray, truths: list[dict], vae_folder: Path, work: Path, out: Path, n_steps: int
 ) -> None:
-    """Train on the album and on odd creatures (two faces, none), spoiled; calibrate on held-out ones."""
+    """Train on the album and on odd ones (two faces, none, blots), spoiled; calibrate on held-out ones."""
     vae = AutoencoderTiny.from_pretrained(vae_folder).to(device()).eval()
     odd = _cached(work / "odd.pt", _N_ODD, seed=51)
     held_out = _cached(work / "held_out.pt", _N_HELD_OUT, seed=52)
@@ -61,11 +61,10 @@ def train(
 
 
 def _seen(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-    """Return what the judge is shown: half of the pictures went through the autoencoder, all spoiled."""
+    """Return what the judge is shown: three quarters are spoiled as latents and decoded, all as pictures."""
     pixels = images_u8.float() / 255
-    trip = torch.rand(len(pixels), generator=g) < 0.5
-    latent = encode(vae, images_u8[trip])
-    latent = latent + 0.15 * torch.randn(latent.shape, generator=g)
+    trip = torch.rand(len(pixels), generator=g) < 0.75
+    latent = spoil_latents(encode(vae, images_u8[trip]), g)
     with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
         back = vae.decode(latent.to(vae.device) / vae.config.scaling_factor).sample
     pixels[trip] = (back.float().cpu().clamp(-1, 1) + 1) / 2
@@ -106,13 +105,14 @@ def _calibrate(model: ResNetForImageClassification, vae: AutoencoderTiny, held_o
 
 
 def _cached(path: Path, n: int, seed: int) -> dict[str, torch.Tensor]:
-    """Return odd creatures seen from everywhere: a third as they are, a third two-faced, a third faceless."""
+    """Return creatures from everywhere, in turn as they are, two-faced, faceless, and faceless with blots."""
     if not path.exists():
         rng = np.random.default_rng([SEED, seed])
         images, face, azimuth = [], [], []
         for i in range(n):
             creature = random_creature(rng)
-            oddity = {"extra_face": i % 3 == 1, "faceless": i % 3 == 2}
+            blots = int(rng.integers(2, 7)) if i % 4 == 3 else 0
+            oddity = {"extra_face": i % 4 == 1, "faceless": i % 4 >= 2, "n_blots": blots}
             creature = type(creature)(**(vars(creature) | oddity))
             azimuth_deg, elevation_deg = rng.uniform(0, 360), float(np.clip(rng.normal(15, 12), -6, 50))
             photo = take_photo(creature, azimuth_deg, elevation_deg, rng)
