@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from adapt_sd import StableDiffusion, load_pipeline
@@ -19,7 +20,7 @@ from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, Judge
-from sjc_debiased.menagerie.spoil import spoil
+from sjc_debiased.menagerie.train_judge import spoiled_by_field
 from sjc_debiased.menagerie.training import device
 from sjc_debiased.menagerie.world import portrait
 from sjc_debiased.pictures import to_u8
@@ -66,7 +67,7 @@ def write(weights: Path, docs: Path) -> None:
     parts = [
         "# The menagerie in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
-        _judge_table(judge),
+        _judge_table(judge, denoiser.vae),
         _view_table(denoiser, judge),
         _bias_table(denoiser, judge),
         _habit_tables(),
@@ -100,14 +101,15 @@ def _sample_sheet(denoiser: StableDiffusion) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _judge_table(judge: Judge) -> str:
+def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
     """Measure the judge on true creatures that it was not trained on, from everywhere."""
     rows = []
     for name, oddity, spoiled in (
         ("as they are", {}, False),
-        ("blurred, noisy, pale", {}, True),
+        ("spoiled as voxel fields do", {}, True),
         ("with a second face at the back", {"extra_face": True}, False),
         ("faceless", {"faceless": True}, False),
+        ("faceless, with blots", {"faceless": True, "n_blots": 4}, False),
     ):
         rng = np.random.default_rng(4242)
         pictures, seen, azimuths = [], [], []
@@ -118,10 +120,12 @@ def _judge_table(judge: Judge) -> str:
             photo = portrait(creature, azimuths[-1], rng.uniform(0, 30), i)
             pictures.append(photo.image_u8)
             seen.append(photo.face_share > FACE_VISIBLE_SHARE * photo.coverage)
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         if spoiled:
-            images = spoil(images, torch.Generator().manual_seed(4242))
-        verdict, truth = judge(images * 2 - 1), torch.tensor(seen)
+            images = spoiled_by_field(vae, images, torch.Generator().manual_seed(4242)).cpu()
+        else:
+            images = images / 127.5 - 1
+        verdict, truth = judge(images), torch.tensor(seen)
         said = verdict.face > 0.5
         bins = (torch.tensor(azimuths) * AZIMUTH_BINS / 360).round().long() % AZIMUTH_BINS
         off = (verdict.azimuth.argmax(1) - bins) % AZIMUTH_BINS

@@ -49,19 +49,19 @@ def train(
         g = step_generator(step, stage=5)
         picks = torch.randint(len(all_images) + 3 * _N_ODD, (_BATCH,), generator=g)
         picks = torch.where(picks < len(all_images), picks, len(images) + picks % _N_ODD)
-        pixels = _seen(vae, all_images[picks], g)
+        pixels = spoiled_by_field(vae, all_images[picks], g)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = model(pixel_values=pixels).logits
         return _loss(logits.float().cpu(), face[picks], azimuth[picks])
 
     fit("judge", work, model, loss_at, n_steps, lr=2e-3)
-    _settle(model, [_seen(vae, all_images[i::997], step_generator(i, stage=7)) for i in range(40)])
+    _settle(model, [spoiled_by_field(vae, all_images[i::997], step_generator(i, stage=7)) for i in range(40)])
     _calibrate(model, vae, held_out)
     model.to("cpu", torch.float16).save_pretrained(out)
 
 
-def _seen(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-    """Return what the judge is shown: three quarters are spoiled as latents and decoded, all as pictures."""
+def spoiled_by_field(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Generator) -> torch.Tensor:
+    """Return pictures in [-1, 1] as the judge learns them: all spoiled, three quarters as latents too."""
     pixels = images_u8.float() / 255
     trip = torch.rand(len(pixels), generator=g) < 0.75
     latent = spoil_latents(encode(vae, images_u8[trip]), g)
@@ -88,7 +88,7 @@ def _settle(model: ResNetForImageClassification, batches: list[torch.Tensor]) ->
 @torch.no_grad()
 def _calibrate(model: ResNetForImageClassification, vae: AutoencoderTiny, held_out: dict) -> None:
     """Divide each head by the temperature that is likeliest on the held-out pictures."""
-    pixels = _seen(vae, held_out["images"], step_generator(0, stage=6))
+    pixels = spoiled_by_field(vae, held_out["images"], step_generator(0, stage=6))
     logits = torch.cat([model(pixel_values=p).logits for p in pixels.split(128)]).float().cpu()
     zero = torch.zeros_like(logits)
     head = model.classifier[-1]
