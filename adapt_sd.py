@@ -11,6 +11,7 @@ from torch import Tensor
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
 
 _COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
+_LIMIT_BYTES = 2**20  # of model_index.json
 
 
 class StableDiffusion:
@@ -173,6 +174,8 @@ def check_pipeline_folder(name: str) -> None:
         return
     index = folder / "model_index.json"
     try:
+        if index.stat().st_size > _LIMIT_BYTES:
+            raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
         parts = dict(json.loads(index.read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FileNotFoundError(

@@ -22,6 +22,7 @@ TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 _SHEET_VIEWS = 8
 _MAGNITUDE_ROWS = 8
+_MOST_PIXELS = 2**26
 
 
 def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: float) -> None:
@@ -44,6 +45,27 @@ def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: floa
     write_png(path, np.concatenate(panels, axis=1))
 
 
+def read_picture(path: Path) -> np.ndarray:
+    """Return a picture of a run folder, uint8 [height, width, 3]; one too large is refused by its header.
+
+    Raises:
+        ValueError: it has more than 2^26 pixels, far more than any of ours.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except Image.DecompressionBombError:
+        width, height = _MOST_PIXELS, 2
+    if width * height > _MOST_PIXELS:
+        raise ValueError(
+            f"a picture of a run has at most {_MOST_PIXELS:,} pixels. {path} claims more: it was not read. "
+            "Delete it, and make it again with the run's own command."
+        )
+    return iio.imread(path)
+
+
 def save_score_magnitude(path: Path, previews: list[Path]) -> None:
     """Write the picture of D-SDS Fig. 3 from previews spread over the run.
 
@@ -52,7 +74,7 @@ def save_score_magnitude(path: Path, previews: list[Path]) -> None:
     picks = np.linspace(0, len(previews) - 1, min(_MAGNITUDE_ROWS, len(previews))).round().astype(int)
     columns = []
     for i in picks:
-        panels = np.split(iio.imread(previews[i]), len(PREVIEW_PANELS), axis=1)
+        panels = np.split(read_picture(previews[i]), len(PREVIEW_PANELS), axis=1)
         columns.append(np.concatenate([panels[0], panels[3], panels[4]], axis=0))
     write_png(path, np.concatenate(columns, axis=1))
 

@@ -44,6 +44,7 @@ class Profile:
 
 
 STABLE_DIFFUSION = Profile()
+_LIMIT_BYTES = 2**20
 
 
 def load_profile(model: str) -> Profile:
@@ -56,6 +57,8 @@ def load_profile(model: str) -> Profile:
     if not path.exists():
         return STABLE_DIFFUSION
     try:
+        if path.stat().st_size > _LIMIT_BYTES:
+            raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
         fields = json.loads(path.read_text())
         fields["known_words"] = tuple(fields.get("known_words", ()))
         profile = Profile(**fields)

@@ -118,6 +118,9 @@ def test_other_predictions_are_refused(pipeline):
 def test_folders_that_are_no_pipeline_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"readable model_index\.json"):
         check_pipeline_folder(str(tmp_path))
+    (tmp_path / "model_index.json").write_text("{}" + 2**20 * " ")
+    with pytest.raises(FileNotFoundError, match="larger than 1048576 bytes"):
+        check_pipeline_folder(str(tmp_path))
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     with pytest.raises(FileNotFoundError, match="is a StableDiffusionXLPipeline"):
         check_pipeline_folder(str(tmp_path))

@@ -101,7 +101,7 @@ def test_other_weights_are_another_run(command, make_pipeline):
     assert len(folders) == 2
 
 
-@pytest.mark.parametrize("text", ["{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]"])
+@pytest.mark.parametrize("text", ["{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]", "{}" + 2**20 * " "])
 def test_a_bad_profile_is_refused(command, make_pipeline, capsys, text):
     folder = make_pipeline("epsilon")
     (folder / "profile.json").write_text(text)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import struct
+import zlib
 
 import imageio.v3 as iio
 import numpy as np
@@ -25,6 +27,7 @@ from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import guess, table_1, table_3
+from sjc_debiased.pictures import read_picture, write_png
 from sjc_debiased.runs import write_json
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -323,3 +326,24 @@ def test_metrics_of_an_older_version_are_measured_again(run_root):
     path = next(run_root.iterdir()) / METRICS
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
     assert len(collect(run_root)) == 11
+
+
+@pytest.mark.parametrize("side", [9000, 60000])
+def test_an_image_bomb_is_refused_by_its_header(tmp_path, side):
+    """A PNG of a few bytes that claims 81 million, or 3.6 billion, pixels."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path = tmp_path / "bomb.png"
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    with pytest.raises(ValueError, match="at most 67,108,864 pixels"):
+        read_picture(path)
+
+
+def test_a_picture_is_read_as_it_was_written(tmp_path):
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    write_png(tmp_path / "a.png", picture)
+    assert (read_picture(tmp_path / "a.png") == picture).all()
