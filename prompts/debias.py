@@ -38,7 +38,7 @@ class ViewPrompts:
         removed: the words left out for what they say, by view.
         pmi: by word and view, the ratio P(v|u) / P(v); empty without prompt debiasing.
         normalized_pmi: pmi divided by its mean over the views.
-        kept: the words that could not be removed, with the reason.
+        kept: the words that were not judged, with the reason.
     """
 
     prompt: str
@@ -85,9 +85,9 @@ def debias_prompt(
 ) -> ViewPrompts:
     """Remove from each view's prompt the words that contradict the view (the module says how).
 
-    A repeated word is one word: it goes, or stays, everywhere. Words are judged one at a time against
-    the whole prompt, as in the paper; those that fail are removed together, with the articles and
-    prepositions that they leave stray.
+    A repeated word is one word: it fails, or not, everywhere. Words are judged one at a time against the
+    whole prompt, as in the paper; those that fail are removed together, with what they leave stray
+    (`without_strays`).
 
     Args:
         keep: words to protect beside the subject and the articles.

@@ -1,11 +1,12 @@
 """Words of a prompt: splitting it, dropping some, and telling which must stay.
 
-The subject must never be lost ("a smiling cat" may lose "smiling", not "cat"), so the head noun and the
-articles are kept. The head noun is found by rule, without a parser: it is the last word of a noun
-phrase, and a noun phrase ends at a preposition, a comma, a new article, or a participle ("munching",
-"dressed"). A participle may also stand before its noun ("a cute smiling cat"): then both readings'
-nouns are kept, because keeping a word too many costs little and losing the subject costs the object.
-"A DSLR photo of a dog" is a photo of its subject: the phrase after it is searched too.
+The subject must never be lost ("a smiling cat" may lose "smiling", not "cat"), so the head noun is kept,
+and the articles are, but where nothing is left of their phrase. The head noun is found by rule, without a
+parser: it is the last word of a noun phrase, and a noun phrase ends at a preposition, a comma, a new
+article, or a participle ("munching", "dressed"). A participle may also stand before its noun ("a cute
+smiling cat"): then both readings' nouns are kept, because keeping a word too many costs little and losing
+the subject costs the object. "A DSLR photo of a dog" is a photo of its subject: the phrase after it is
+searched too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _BOUNDARIES = frozenset(
     "into like as that which who and or wearing made standing sitting".split()
 )
 _JOINERS = frozenset("and or".split())
+_POSTURES = frozenset("made standing sitting".split())
 _NOUNS_LIKE_PARTICIPLES = frozenset(
     "building painting drawing duckling gosling dumpling darling sibling viking string ceiling wedding "
     "pudding earring lightning clothing evening morning sapling fledgling starling herring steed".split()
@@ -60,28 +62,31 @@ def without(prompt: str, dropped: set[str]) -> str:
 
 
 def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
-    """Return the prompt without the dropped words and without what they leave stray.
+    """Return the prompt without the dropped words and without the little words that they leave stray.
 
-    An article or preposition goes with the last word of its phrase: "a bear wearing a backpack" without
-    "wearing" and "backpack" is "a bear", not "a bear a".
+    "a bear wearing a backpack" without "backpack" is "a bear", not "a bear wearing a". What goes is an
+    "and" or "or" beside a dropped word; an article of which nothing is left; and, at the end of the prompt,
+    a preposition or "wearing". Where a comma ends a phrase its article stays: that takes a parser.
 
     Args:
         dropped, needed: words that go, and words that stay in any case; lower case.
     """
-    words: list[str] = []
-    next_text, next_dropped = None, False
-    for word in reversed(split_words(prompt)):
-        ends_phrase = next_text is None or next_text in _BOUNDARIES
-        stray = next_dropped and (
-            (word.text in _BOUNDARIES and ends_phrase)
-            or (word.text in ARTICLES and (ends_phrase or next_text in ARTICLES))
-        )
-        if word.text in dropped or (stray and word.text not in needed):
-            next_dropped = True
+    words = split_words(prompt)
+    left: list[str] = []
+    follows, gone_after = None, False  # the next word that stays; whether the next word of the prompt goes
+    for i in reversed(range(len(words))):
+        text = words[i].text
+        if text in _JOINERS:
+            stray = gone_after or (i > 0 and words[i - 1].text in dropped)
+        elif text in ARTICLES:
+            stray = gone_after and (follows is None or follows in ARTICLES | _BOUNDARIES)
         else:
-            words.insert(0, prompt[word.start : word.end])
-            next_text, next_dropped = word.text, False
-    return " ".join(words).strip(" ,;:") if dropped else prompt
+            stray = gone_after and follows is None and text in _BOUNDARIES - _POSTURES
+        gone_after = text in dropped or (stray and text not in needed)
+        if not gone_after:
+            left.insert(0, prompt[words[i].start : words[i].end])
+            follows = text
+    return " ".join(left).strip(" ,;:") if dropped else prompt
 
 
 def kept_words(prompt: str, extra: tuple[str, ...] = ()) -> dict[str, str]:

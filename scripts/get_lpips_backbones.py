@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sjc_debiased.evaluation.a_lpips import backbones_folder
 from sjc_debiased.runs import atomic
@@ -88,7 +88,7 @@ def main() -> int:
         with tarfile.open(archive) as tar:
             for net, member in MEMBERS.items():
                 with atomic(place / f"{net}.safetensors") as partial:
-                    save_file(convert(net, tar.extractfile(member).read()), partial)
+                    partial.write_bytes(save(convert(net, tar.extractfile(member).read())))
     print(f"written: {place}")
     return 0
 

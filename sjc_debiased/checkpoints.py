@@ -32,14 +32,17 @@ def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
 
     Args:
         tensors: name -> tensor, whatever resuming needs.
+
+    Raises:
+        OSError: the disk is full, or the folder gone; what was saved before stays.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     place = folder / CHECKPOINTS
     place.mkdir(exist_ok=True)
     path = place / f"step_{step:06d}.safetensors"
     with atomic(path) as partial:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial)
+        partial.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
         digest = sha256(partial)
     write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
     for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:

@@ -46,24 +46,23 @@ def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: floa
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Return a picture of a run folder, uint8 [height, width, 3]; one too large is refused by its header.
+    """Return a PNG of a run folder, uint8 [height, width, 3]; one too large is refused by its header.
 
     Raises:
-        ValueError: it has more than 2^26 pixels, far more than any of ours.
+        ValueError: it is no PNG, or has more than 2^26 pixels, more than any of ours.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError:
-        width, height = _MOST_PIXELS, 2
-    if width * height > _MOST_PIXELS:
-        raise ValueError(
-            f"a picture of a run has at most {_MOST_PIXELS:,} pixels. {path} claims more: it was not read. "
-            "Delete it, and make it again with the run's own command."
-        )
-    return iio.imread(path)
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.width * picture.height <= _MOST_PIXELS:
+                return np.asarray(picture.convert("RGB"))
+    except (Image.DecompressionBombError, UnidentifiedImageError):
+        pass
+    raise ValueError(
+        f"a picture of a run is a PNG of at most {_MOST_PIXELS:,} pixels. {path} is not: it was not read. "
+        "Make the run again, or take it out of the folder of runs."
+    )
 
 
 def save_score_magnitude(path: Path, previews: list[Path]) -> None:

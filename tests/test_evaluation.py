@@ -24,11 +24,12 @@ from sjc_debiased.evaluation.labels import (
     success_by_eye,
 )
 from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
-from sjc_debiased.evaluation.orbit import metric_orbit
+from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import guess, table_1, table_3
 from sjc_debiased.pictures import read_picture, write_png
 from sjc_debiased.runs import write_json
+from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
 
@@ -58,6 +59,26 @@ def seen(*arcs):
 def test_faces_are_counted(arcs, n, success):
     count = count_faces(seen(*arcs))
     assert (count.arcs, count.success) == (n, success)
+
+
+def test_faces_are_counted_before_a_plain_wall():
+    """What is painted on the background of an empty scene does not show, and the scene stays as it was."""
+
+    class Decoder:
+        latent_size = 16
+
+        def decode(self, latent):
+            return latent[:, :3]
+
+    grid = VoxelGrid(GridConfig(resolution=8), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        grid.density.fill_(-1e3)
+    before = grid.background.clone()
+    seen_from_all_sides = face_pictures(grid, Decoder(), 8)
+    wall = before.mean(dim=(2, 3))[:, :3, None, None]
+    torch.testing.assert_close(seen_from_all_sides, wall.expand_as(seen_from_all_sides))
+    assert torch.equal(grid.background, before)
+    assert grid.config.background_mapping == "published"
 
 
 def test_turning_the_object_turns_the_count_alone():
@@ -340,6 +361,13 @@ def test_an_image_bomb_is_refused_by_its_header(tmp_path, side):
     pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
     with pytest.raises(ValueError, match="at most 67,108,864 pixels"):
+        read_picture(path)
+
+
+def test_another_format_is_refused_whatever_it_is_called(tmp_path):
+    path = tmp_path / "sheet.png"
+    iio.imwrite(path, np.zeros((2, 4, 4, 3), np.uint8), extension=".gif")
+    with pytest.raises(ValueError, match="is a PNG of at most"):
         read_picture(path)
 
 

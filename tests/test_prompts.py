@@ -112,7 +112,15 @@ def test_dropping_words(prompt, dropped, left):
         ("a fox with a bushy tail", {"bushy"}, "a fox with a tail"),
         ("a smiling cat", {"smiling"}, "a cat"),
         ("a bear with big eyes", {"big"}, "a bear with eyes"),
-        ("a cat in front of the house", {"front"}, "a cat of the house"),
+        ("a panda wearing a scarf", {"scarf"}, "a panda"),
+        ("a playful and cuddly kitten", {"playful"}, "a cuddly kitten"),
+        ("a cute and chubby panda munching on bamboo", {"cute", "chubby"}, "a panda munching on bamboo"),
+        ("a cute and chubby panda", {"chubby"}, "a cute panda"),
+        ("a cat wearing a hat and a scarf", {"hat"}, "a cat wearing a scarf"),
+        ("a cat wearing a hat and a scarf", {"scarf"}, "a cat wearing a hat"),
+        ("a flamingo standing on one leg in water", {"one", "leg"}, "a flamingo standing on in water"),
+        ("a flamingo standing on one leg", {"one", "leg"}, "a flamingo standing"),
+        ("a bunny, sitting on top of a stack", {"top"}, "a bunny, sitting on of a stack"),
         ("a cat that is with a", set(), "a cat that is with a"),
     ],
 )
@@ -163,6 +171,16 @@ def test_pmi_by_hand():
     assert plan.pmi["smiling"]["front"] == pytest.approx(0.3125 / 0.28125)
     mean = (0.4 + 3 * 0.3125 / 0.28125) / 4
     assert plan.normalized_pmi["smiling"]["back"] == pytest.approx(0.4 / mean)
+
+
+def test_what_is_left_stray_is_not_sent():
+    lm = TableLM({"backpack": {"front": 0.1}})
+    plan = debias_prompt("a bear wearing a backpack", lm)
+    assert plan.removed["front"] == ("backpack",)
+    assert plan.sent["front"] == "front view a bear"
+    assert plan.sent["back"] == "back view a bear wearing a backpack"
+    kept = debias_prompt("a bear wearing a backpack", lm, keep=("wearing",))
+    assert kept.sent["front"] == "front view a bear wearing"
 
 
 def test_a_faint_contradiction_stays():

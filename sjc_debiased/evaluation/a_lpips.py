@@ -56,7 +56,7 @@ def adjacent_distances(model: torch.nn.Module, images: Tensor) -> Tensor:
     """
     from lpips import normalize_tensor
 
-    total = torch.zeros(len(images) - 1)
+    total = torch.zeros(len(images) - 1, device=images.device)
     for features, lin in zip(model.net(model.scaling_layer(images)), model.lins, strict=True):
         unit = normalize_tensor(features)
         total += lin((unit[1:] - unit[:-1]).square()).mean(dim=(1, 2, 3))

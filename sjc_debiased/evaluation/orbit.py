@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def face_pictures(grid: VoxelGrid, denoiser: StableDiffusion, n: int = 72) -> Te
     background's mean: what is painted there is no part of it and was taken for faces.
     """
     alone = deepcopy(grid)
+    alone.config = replace(grid.config, background_mapping="seamless")  # the published one fades at its seam
     alone.background.copy_(grid.background.mean(dim=(2, 3), keepdim=True).expand_as(grid.background))
     size = denoiser.latent_size
     cameras = [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
