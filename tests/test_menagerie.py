@@ -10,6 +10,7 @@ from prompts.views import TOP_ABOVE_DEG
 from sjc_debiased.menagerie import WEIGHTS, captions
 from sjc_debiased.menagerie.captions import P_VIEW, P_VIEW_WORD, VIEWS, caption_parts, draw_pose, view_of
 from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature, random_creature
+from sjc_debiased.menagerie.spoil import spoil_latents
 from sjc_debiased.menagerie.tokenizers import bert_tokenizer, clip_tokenizer
 from sjc_debiased.menagerie.world import portrait
 
@@ -40,6 +41,22 @@ def test_odd_creatures():
     assert portrait(two_faced, 180, 10, 0).face_share > 0.01
     assert portrait(two_faced, 0, 10, 0).face_share > 0.01
     assert portrait(faceless, 0, 10, 0).face_share == 0
+
+
+def test_blots_change_the_picture_and_are_no_face():
+    plain, blotted = (portrait(cat(faceless=True, n_blots=n), 0, 10, 0) for n in (0, 6))
+    assert blotted.face_share == 0
+    assert (plain.image_u8 != blotted.image_u8).any(axis=-1).mean() > 0.005
+
+
+def test_spoiled_latents_are_other_ones_by_each_draw_and_the_same_by_the_same():
+    latent = torch.linspace(-1, 1, 32).expand(6, 4, 32, 32)
+    a, again, b = (spoil_latents(latent, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(a, again)
+    away = (a - latent).flatten(1).std(dim=1)
+    assert (away > 0.09).all()  # the least noise is 0.1
+    assert away.std() > 0.01  # each its own draw
+    assert not torch.allclose(a, b)
 
 
 def test_pictures_repeat():

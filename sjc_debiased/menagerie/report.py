@@ -108,6 +108,7 @@ def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
         ("as they are", {}, False),
         ("spoiled as voxel fields do", {}, True),
         ("with a second face at the back", {"extra_face": True}, False),
+        ("with blots", {"n_blots": 4}, False),
         ("faceless", {"faceless": True}, False),
         ("faceless, with blots", {"faceless": True, "n_blots": 4}, False),
     ):
