@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
+from sjc_debiased.foreign import read_json
 
 _COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
-_LIMIT_BYTES = 2**20  # of model_index.json
 
 
 class StableDiffusion:
@@ -174,9 +173,7 @@ def check_pipeline_folder(name: str) -> None:
         return
     index = folder / "model_index.json"
     try:
-        if index.stat().st_size > _LIMIT_BYTES:
-            raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
-        parts = dict(json.loads(index.read_text()))
+        parts = dict(read_json(index))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FileNotFoundError(
             f"--model FOLDER must be a diffusers pipeline with a readable model_index.json. {folder} is "

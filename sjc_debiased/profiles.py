@@ -8,9 +8,10 @@ with these fields; without one it has Stable Diffusion's, which are SJC's and D-
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from sjc_debiased.foreign import read_json
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class Profile:
 
 
 STABLE_DIFFUSION = Profile()
-_LIMIT_BYTES = 2**20
 
 
 def load_profile(model: str) -> Profile:
@@ -57,9 +57,7 @@ def load_profile(model: str) -> Profile:
     if not path.exists():
         return STABLE_DIFFUSION
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
-        fields = json.loads(path.read_text())
+        fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
         profile = Profile(**fields)
         for name, default in vars(STABLE_DIFFUSION).items():

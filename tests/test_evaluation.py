@@ -2,8 +2,6 @@
 
 import json
 import math
-import struct
-import zlib
 
 import imageio.v3 as iio
 import numpy as np
@@ -16,18 +14,10 @@ from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
 from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.intervals import bootstrap, wilson
-from sjc_debiased.evaluation.labels import (
-    LabelError,
-    agreement,
-    describe,
-    read_labels,
-    success_by_eye,
-)
 from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import guess, table_1, table_3
-from sjc_debiased.pictures import read_picture, write_png
 from sjc_debiased.runs import write_json
 from voxnerf.grid import GridConfig, VoxelGrid
 
@@ -276,46 +266,6 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
     assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
 
 
-def labelled_folder(folder, labels, judged):
-    """Write sheets' key and labels, one object for each."""
-    folder.mkdir()
-    presets = ["sjc" if i % 2 else "dsds" for i in range(len(judged))]
-    rows = [
-        {
-            "run": str(i),
-            "preset": p,
-            "judged": [c == "1" for c in text],
-            "judged_success": i == 0,
-        }
-        for i, (p, text) in enumerate(zip(presets, judged))
-    ]
-    write_json(folder / "key.json", {"seed": 0, "views": 8, "rows": rows})
-    write_json(folder / "labels.json", labels)
-    return folder
-
-
-def test_labels_by_eye_and_the_judge_are_compared(tmp_path):
-    labels = ["11000001", "11111111", "?1000000", "11000001"]
-    judged = ["11000001", "11111110", "11000000", "11010001"]
-    objects = read_labels(labelled_folder(tmp_path / "labels", labels, judged))
-    assert agreement(objects).sum(0).tolist() == [[15, 1], [1, 14]]
-    said = describe(objects)
-    assert "Of 31 views labelled by eye the judge agrees on 93.5%" in said
-    assert "verdicts on 3 objects it agrees on 66.7%" in said  # one could not be told
-    assert "by eye 2 of them have one face, in front, by the judge 1" in said
-    rate = success_by_eye(objects, "dsds")
-    assert (rate.value, rate.n) == (1.0, 1)
-    assert success_by_eye(objects, "sjc").value == 0.5
-
-
-@pytest.mark.parametrize("labels", ['["1100000"]', '["1100000x"]', "[]", "{", "[3]", "null", '[["1"]]'])
-def test_labels_that_are_none_are_refused(tmp_path, labels):
-    folder = labelled_folder(tmp_path / "labels", [], ["11000001"])
-    (folder / "labels.json").write_text(labels)
-    with pytest.raises(LabelError, match=r"labels\.json must be a list"):
-        read_labels(folder)
-
-
 def test_clips_guess():
     azimuth = np.deg2rad(3.6 * np.arange(100))
     front, level = list(np.cos(azimuth)), [0.3] * 100
@@ -347,31 +297,3 @@ def test_metrics_of_an_older_version_are_measured_again(run_root):
     path = next(run_root.iterdir()) / METRICS
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
     assert len(collect(run_root)) == 11
-
-
-@pytest.mark.parametrize("side", [9000, 60000])
-def test_an_image_bomb_is_refused_by_its_header(tmp_path, side):
-    """A PNG of a few bytes that claims 81 million, or 3.6 billion, pixels."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    path = tmp_path / "bomb.png"
-    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
-    with pytest.raises(ValueError, match="at most 67,108,864 pixels"):
-        read_picture(path)
-
-
-def test_another_format_is_refused_whatever_it_is_called(tmp_path):
-    path = tmp_path / "sheet.png"
-    iio.imwrite(path, np.zeros((2, 4, 4, 3), np.uint8), extension=".gif")
-    with pytest.raises(ValueError, match="is a PNG of at most"):
-        read_picture(path)
-
-
-def test_a_picture_is_read_as_it_was_written(tmp_path):
-    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    write_png(tmp_path / "a.png", picture)
-    assert (read_picture(tmp_path / "a.png") == picture).all()

@@ -134,7 +134,9 @@ def test_the_language_model_finds_the_contradiction():
     plan = debias_prompt("a smiling cat", bert)
     assert plan.removed["back"] == ("smiling",)
     assert plan.removed["front"] == ()
-    assert "backpack" in debias_prompt("a pig wearing a backpack", bert).removed["front"]
+    plan = debias_prompt("a pig wearing a backpack", bert)
+    assert plan.removed["front"] == ("wearing", "backpack")
+    assert plan.sent["front"] == "front view a pig"
 
 
 @trained("judge")

@@ -11,7 +11,6 @@ The same sheets give the success rate by eye of a model that has no judge.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,11 @@ from prompts.suites import has_face
 from sjc_debiased.evaluation.collect import Estimate, collect
 from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.success import count_faces
+from sjc_debiased.foreign import read_json
 from sjc_debiased.runs import write_json
 
 N_VIEWS = 8
 _ROWS = 10
-_LIMIT_BYTES = 2**20
 
 
 class LabelError(ValueError):
@@ -107,11 +106,8 @@ def read_labels(folder: Path) -> list[Labelled]:
         LabelError: `labels.json` or `key.json` is not what it must be.
     """
     try:
-        for name in ("key.json", "labels.json"):
-            if (folder / name).stat().st_size > _LIMIT_BYTES:
-                raise ValueError(f"{name} is larger than {_LIMIT_BYTES} bytes")
-        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))["rows"]
-        labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        key = read_json(folder / "key.json")["rows"]
+        labels = read_json(folder / "labels.json")
         if len(labels) != len(key):
             raise ValueError(f"{len(key)} rows have {len(labels)} labels")
         for text in labels:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from sjc_debiased.evaluation.intervals import wilson
+from sjc_debiased.foreign import read_json
 from sjc_debiased.runs import atomic, run_folders, write_json
 
 QUESTIONS = {
@@ -31,7 +32,6 @@ QUESTIONS = {
 """The questions of App. A.3, by the name they have in the answers."""
 
 _PLACES = ("above", "below")
-_LIMIT_BYTES = 2**20
 _TEMPLATE = Path(__file__).with_name("study.html")
 
 
@@ -142,9 +142,7 @@ def read_answers(path: Path) -> dict:
         StudyError: the file is not one.
     """
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
-        answer = json.loads(path.read_text(encoding="utf-8"))
+        answer = read_json(path)
         seen = set()
         for c in answer["choices"]:
             key = c["pair"], c["question"]
