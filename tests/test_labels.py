@@ -1,6 +1,5 @@
 """Faces counted by eye: reading labels, and comparing them with the judge."""
 
-
 import pytest
 
 from sjc_debiased.evaluation.labels import (
