@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagConversionOff, UseAppendAction, arg
 
+from prompts.views import VIEW_SCHEMES, ViewScheme
 from sjc_debiased.profiles import Profile
 
 ClipKind = Literal["none", "static", "dynamic"]
@@ -75,6 +76,9 @@ class Options:
     """Add prompt debiasing (narrow views, contradicting words removed) to the preset."""
     clip: ClipOptions = field(default_factory=ClipOptions)
     """Details of score debiasing."""
+    front_half_deg: float | None = None
+    """Front prompts hold this far to either side. Default: 45 with SJC's views, the model's with D-SDS's
+    (22.5 for SD)."""
     keep: tuple[str, ...] = ()
     """Words that prompt debiasing must not remove, beside the subject and the articles."""
     model: str = "auto"
@@ -144,6 +148,7 @@ class Resolved:
     masked_lm: str | None
     keep: tuple[str, ...]
     views: Literal["sjc", "dsds"]
+    front_half_deg: float
     clip_start: float | None
     clip_end: float | None
     seed: int
@@ -165,6 +170,11 @@ class Resolved:
     device: str
     precision: str
 
+    @property
+    def view_scheme(self) -> ViewScheme:
+        """Return which camera angles are which view, and the prefix of each."""
+        return dataclasses.replace(VIEW_SCHEMES[self.views], front_half_deg=self.front_half_deg)
+
 
 class OptionError(ValueError):
     """An option breaks a rule; the message says the rule, what was received, and the way out."""
@@ -184,6 +194,8 @@ def resolve(
     preset, method = _method(o)
     clip_start, clip_end = _clip(o.clip, method, profile)
 
+    front = profile.front_half_deg if method.views == "dsds" else VIEW_SCHEMES["sjc"].front_half_deg
+
     def own(value, default):
         return default if value is None else value
 
@@ -196,6 +208,7 @@ def resolve(
         masked_lm=own(o.masked_lm, profile.masked_lm) if method.remove_words else None,
         keep=o.keep if method.remove_words else (),
         views=method.views,
+        front_half_deg=own(o.front_half_deg, front),
         clip_start=clip_start,
         clip_end=clip_end,
         n_steps=own(o.n_steps, profile.n_steps),
@@ -303,6 +316,13 @@ def _check(r: Resolved) -> None:
         value = getattr(r, name)
         _require(value > 0 and math.isfinite(value), f"--{name}", "finite and positive", value)
     _require(0 < r.half_size < math.inf, "half_size of the profile", "finite and positive", r.half_size)
+    widest = 180.0 - r.view_scheme.back_half_deg
+    _require(
+        0 < r.front_half_deg <= widest,
+        "--front_half_deg",
+        f"above 0 and at most {widest:g} degrees, where the back begins",
+        r.front_half_deg,
+    )
     _require(
         0 <= r.emptiness_step <= 1, "--emptiness_step", "a share of the steps in [0, 1]", r.emptiness_step
     )

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from prompts.views import DSDS_VIEWS
 from sjc_debiased.foreign import read_json
 
 
@@ -24,6 +25,7 @@ class Profile:
         emptiness_weight: of the emptiness loss, before its multiplier.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
+        front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
         masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
             hub name.
         known_words: the only words the model was trained on; empty for no limit.
@@ -39,6 +41,7 @@ class Profile:
     background_lr: float = 1e-4
     clip_start: float = 2.0
     clip_end: float = 8.0
+    front_half_deg: float = DSDS_VIEWS.front_half_deg
     masked_lm: str = "google-bert/bert-base-uncased"
     known_words: tuple[str, ...] = ()
     why: dict[str, str] = dataclasses.field(default_factory=dict)

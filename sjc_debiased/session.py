@@ -12,7 +12,6 @@ from torch import Tensor
 
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
-from prompts.views import VIEW_SCHEMES
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import MeshFormat, Resolved
@@ -85,7 +84,7 @@ class Session:
         grid = VoxelGrid(config, generator).to(device)
         rng = np.random.RandomState(resolved.seed)
         cameras = sample_sjc_cameras(resolved.n_steps, denoiser.latent_size, rng)
-        scheme = VIEW_SCHEMES[resolved.views]
+        scheme = resolved.view_scheme
         self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
         text = _embed(prompts, denoiser)
         self.scene = Scene(

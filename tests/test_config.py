@@ -63,6 +63,18 @@ def test_every_number_of_sjc():
     assert (r.background, r.depth_loss) == ("published", "published")
 
 
+def test_the_front_is_as_wide_as_the_views_and_the_model_say():
+    assert of().front_half_deg == 45.0
+    assert of(debias=True).front_half_deg == 22.5
+    assert of(debias=True, front_half_deg=30.0).front_half_deg == 30.0
+    debiased = resolved(Options(prompt=("a cat",), debias=True), Profile(front_half_deg=45.0))
+    assert (debiased.view_scheme.view(40.0, 0.0), debiased.view_scheme.view(46.0, 0.0)) == ("front", "side")
+    assert debiased.view_scheme.prompt("front", "a cat") == "front view a cat"
+    for bad in (0.0, -1.0, 135.1, float("nan")):
+        with pytest.raises(OptionError, match="--front_half_deg must be above 0 and at most 135"):
+            of(front_half_deg=bad)
+
+
 @pytest.mark.parametrize(
     ("fields", "preset"),
     [

@@ -19,6 +19,7 @@ PROFILE = Profile(
     background_lr=7e-4,
     clip_start=1.0,
     clip_end=4.0,
+    front_half_deg=45.0,
     masked_lm="mlm",
     known_words=tuple(known_words()),
     why={
@@ -35,6 +36,8 @@ PROFILE = Profile(
         "clip_start": "a quarter of clip_end, as in the paper",
         "clip_end": "about the 95 % quantile of |direction| over the first half of unclipped runs (3.6 and "
         "3.8 with D-SDS's prompts)",
+        "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
+        "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
 )
 
