@@ -33,7 +33,8 @@ PROFILE = Profile(
         "the grid and lose their faces, at 0.08 fog is left; at 0.15 they stand (docs/menagerie_3d.md, 10)",
         "background_lr": "SJC's 1e-4 over 10,000 steps, walked in 1,500",
         "clip_start": "a quarter of clip_end, as in the paper",
-        "clip_end": "about the 95 % quantile of |direction| over the first half of unclipped runs",
+        "clip_end": "the 95 % quantile of |direction| over the first half of unclipped runs (2.0 and 2.7 "
+        "with D-SDS's prompts, 'a smiling rabbit' and 'a smiling dog')",
         "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
         "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
