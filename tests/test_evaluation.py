@@ -187,7 +187,7 @@ def made_up_run(root, number, prompt, preset, seed, success):
     curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
     metrics = {
         "version": VERSION,
-        "parts": ["a_lpips", "clip", "success"],
+        "parts": ["a_lpips", "a_lpips_published", "clip", "success"],
         "clip_model": "menagerie",
         "coverage": 0.3,
         "sharpness": 0.05,

@@ -25,8 +25,8 @@ from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_jso
 
 METRICS = "metrics.json"
 VERSION = 3  # of what is measured and how; older files are measured again
-Part = Literal["a_lpips", "clip", "success"]
-PARTS: tuple[Part, ...] = ("a_lpips", "clip", "success")
+Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
+PARTS: tuple[Part, ...] = ("a_lpips", "a_lpips_published", "clip", "success")
 
 
 def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu") -> dict:
@@ -53,6 +53,7 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
     if "a_lpips" not in skip:
         for net in ("vgg", "alex"):
             found[f"a_lpips_{net}"] = a_lpips(images, net)
+    if "a_lpips_published" not in skip:
         found["a_lpips_vgg_published"] = a_lpips(images, "vgg", "published")
     if "clip" not in skip:
         azimuth = np.array([c.azimuth_deg for c in cameras])
@@ -105,7 +106,8 @@ def main(
 
     Args:
         run_root: parent of the run folders.
-        skip: what to leave out. The judge knows only the menagerie: skip success for other models.
+        skip: what to leave out. The judge knows only the menagerie: skip success for other models. The
+            published protocol of A-LPIPS takes longer than all the rest.
         clip: folder or hub name of the CLIP that compares images with prompts. Default: the menagerie's.
         device: cpu or cuda.
     """
