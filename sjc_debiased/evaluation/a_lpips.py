@@ -13,7 +13,7 @@ from torch import Tensor
 
 Net = Literal["alex", "vgg"]
 Protocol = Literal["closed", "published"]
-_BATCH = 25
+_BATCH = 8  # pairs; the features of more do not stay in the cache
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
