@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VIEWS = ("front", "side", "back", "top")
 TOP_ABOVE_DEG = math.degrees(math.asin(2 / 3))  # 41.81; SJC: pre-warp polar angle below 30 degrees
@@ -64,3 +64,8 @@ DSDS_VIEWS = ViewScheme(
 """D-SDS Sec. 4.2 and App. C.3: the front halved to +-22.5 degrees, prefixes without "of"."""
 
 VIEW_SCHEMES = {"sjc": SJC_VIEWS, "dsds": DSDS_VIEWS}
+
+
+def view_scheme(name: str, front_half_deg: float) -> ViewScheme:
+    """Return a scheme of `VIEW_SCHEMES` with another range of the front."""
+    return replace(VIEW_SCHEMES[name], front_half_deg=front_half_deg)

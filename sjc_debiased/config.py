@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagConversionOff, UseAppendAction, arg
 
-from prompts.views import VIEW_SCHEMES, ViewScheme
+from prompts.views import VIEW_SCHEMES
 from sjc_debiased.profiles import Profile
 
 ClipKind = Literal["none", "static", "dynamic"]
@@ -170,11 +170,6 @@ class Resolved:
     device: str
     precision: str
 
-    @property
-    def view_scheme(self) -> ViewScheme:
-        """Return which camera angles are which view, and the prefix of each."""
-        return dataclasses.replace(VIEW_SCHEMES[self.views], front_half_deg=self.front_half_deg)
-
 
 class OptionError(ValueError):
     """An option breaks a rule; the message says the rule, what was received, and the way out."""
@@ -316,7 +311,7 @@ def _check(r: Resolved) -> None:
         value = getattr(r, name)
         _require(value > 0 and math.isfinite(value), f"--{name}", "finite and positive", value)
     _require(0 < r.half_size < math.inf, "half_size of the profile", "finite and positive", r.half_size)
-    widest = 180.0 - r.view_scheme.back_half_deg
+    widest = 180.0 - VIEW_SCHEMES[r.views].back_half_deg
     _require(
         0 < r.front_half_deg <= widest,
         "--front_half_deg",

@@ -12,6 +12,7 @@ import torch
 from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load_pipeline
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert
+from prompts.views import view_scheme
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import MeshFormat, OptionError, Resolved
 from sjc_debiased.models import Choice
@@ -26,7 +27,7 @@ def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> 
     Raises:
         OptionError: a prompt is too long, or a model is out of reach.
     """
-    scheme = resolved.view_scheme
+    scheme = view_scheme(resolved.views, resolved.front_half_deg)
     plain = plain_prompts(resolved.prompt, scheme)
     try:
         check_pipeline_folder(choice.location)

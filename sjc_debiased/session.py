@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
+from prompts.views import view_scheme
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import MeshFormat, Resolved
@@ -84,7 +85,7 @@ class Session:
         grid = VoxelGrid(config, generator).to(device)
         rng = np.random.RandomState(resolved.seed)
         cameras = sample_sjc_cameras(resolved.n_steps, denoiser.latent_size, rng)
-        scheme = resolved.view_scheme
+        scheme = view_scheme(resolved.views, resolved.front_half_deg)
         self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
         text = _embed(prompts, denoiser)
         self.scene = Scene(

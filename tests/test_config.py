@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from prompts.views import view_scheme
 from sjc_debiased.config import (
     PRESETS,
     ClipOptions,
@@ -68,8 +69,9 @@ def test_the_front_is_as_wide_as_the_views_and_the_model_say():
     assert of(debias=True).front_half_deg == 22.5
     assert of(debias=True, front_half_deg=30.0).front_half_deg == 30.0
     debiased = resolved(Options(prompt=("a cat",), debias=True), Profile(front_half_deg=45.0))
-    assert (debiased.view_scheme.view(40.0, 0.0), debiased.view_scheme.view(46.0, 0.0)) == ("front", "side")
-    assert debiased.view_scheme.prompt("front", "a cat") == "front view a cat"
+    scheme = view_scheme(debiased.views, debiased.front_half_deg)
+    assert (scheme.view(40.0, 0.0), scheme.view(46.0, 0.0)) == ("front", "side")
+    assert scheme.prompt("front", "a cat") == "front view a cat"
     for bad in (0.0, -1.0, 135.1, float("nan")):
         with pytest.raises(OptionError, match="--front_half_deg must be above 0 and at most 135"):
             of(front_half_deg=bad)
