@@ -171,6 +171,7 @@ def test_wilson_and_bootstrap():
     low, high = wilson(8, 10)
     assert (low, high) == pytest.approx((0.490, 0.943), abs=1e-3)
     assert wilson(0, 0) == (0.0, 1.0)
+    assert all(0 <= end <= 1 for n in range(1, 60) for k in (0, n) for end in wilson(k, n))
     values = np.random.default_rng(0).normal(3.0, 2.0, 400)
     low, high = bootstrap(values, list(range(400)))
     assert (high - low) / 2 == pytest.approx(1.96 * 2 / math.sqrt(400), rel=0.15)

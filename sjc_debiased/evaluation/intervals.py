@@ -18,7 +18,7 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     p, spread = successes / n, z * z / n
     middle = (p + spread / 2) / (1 + spread)
     half = z * ((p * (1 - p) + spread / 4) / n) ** 0.5 / (1 + spread)
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)  # rounding goes past the ends
 
 
 def bootstrap(values: np.ndarray, groups: list, n_draws: int = 10_000) -> tuple[float, float]:
