@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import imageio.v3 as iio
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -291,34 +290,6 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys):
         run_sjc.main(["--prompt", "a cat", "--debais"])
     assert stop.value.code == 2
     assert "--debias" in "".join(capsys.readouterr())
-
-
-def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
-    sent = []
-    original = StableDiffusion.denoise
-    monkeypatch.setattr(
-        StableDiffusion,
-        "denoise",
-        lambda self, noised, sigma, text, guidance: (
-            sent.append(text),
-            original(self, noised, sigma, text, guidance),
-        )[1],
-    )
-    embedded = {}
-    embed = StableDiffusion.embed
-
-    def remember(self, prompts):
-        rows = embed(self, prompts)
-        embedded.update(zip(prompts, rows))
-        return rows
-
-    monkeypatch.setattr(StableDiffusion, "embed", remember)
-    _, (folder,) = command()
-    prefixes = {"front": "front", "side": "side", "back": "backside", "top": "overhead"}
-    for row, text in zip(stats_of(folder), sent):
-        prompt = f"{prefixes[row['view']]} view of a smiling cat"
-        assert torch.equal(text[0], embedded[prompt])
-    assert np.unique([row["view"] for row in stats_of(folder)]).size > 1
 
 
 def test_a_turntable_that_is_not_whole_is_refused(command, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from sjc_debiased.evaluation import a_lpips as module
+from sjc_debiased.evaluation import measure as measuring
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
 from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
@@ -250,6 +252,31 @@ def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
     assert rows["sjc"]["paper"] == "29.3 %"
     assert rows["dsds"]["one face, in front"].startswith("100 % [61, 100")
     assert rows["dsds − sjc, paired"]["one face, in front"].startswith("+100 %")
+    assert "dsds − dsds-preserved, paired" not in rows
+    made_up_run(run_root, 12, "a cat", "dsds-preserved", 0, success=False)
+    rows = {r[0]: dict(zip(table_3(runs, []).head, r)) for r in table_3(collect(run_root), []).rows}
+    removal = rows["dsds − dsds-preserved, paired"]
+    assert (removal["objects"], removal["one face, in front"][:6]) == ("1", "+100 %")
+
+
+def test_one_protocol_of_a_lpips_alone_can_be_left_out(monkeypatch, tmp_path):
+    asked = []
+    scene = {"prompt": "a cat"}, None, SimpleNamespace(latent_size=8)
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
+    monkeypatch.setattr(
+        measuring, "pictures", lambda *a: (torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8))
+    )
+    monkeypatch.setattr(
+        measuring, "a_lpips", lambda images, net, protocol="closed": asked.append((net, protocol)) or 0.5
+    )
+    found = measuring.measure(tmp_path, ("a_lpips_published", "clip", "success"), "")
+    assert asked == [("vgg", "closed"), ("alex", "closed")]
+    assert found["parts"] == ["a_lpips"]
+    assert "a_lpips_vgg_published" not in found
+    asked.clear()
+    found = measuring.measure(tmp_path, ("a_lpips", "clip", "success"), "")
+    assert asked == [("vgg", "published")]
+    assert (found["parts"], found["a_lpips_vgg_published"]) == (["a_lpips_published"], 0.5)
 
 
 def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):

@@ -1,0 +1,51 @@
+"""What a run sends to the model: at every step the prompt of the view that the camera has."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from adapt_sd import StableDiffusion
+
+
+def stats_of(folder):
+    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+
+
+def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
+    sent = []
+    original = StableDiffusion.denoise
+    monkeypatch.setattr(
+        StableDiffusion,
+        "denoise",
+        lambda self, noised, sigma, text, guidance: (
+            sent.append(text),
+            original(self, noised, sigma, text, guidance),
+        )[1],
+    )
+    embedded = {}
+    embed = StableDiffusion.embed
+
+    def remember(self, prompts):
+        rows = embed(self, prompts)
+        embedded.update(zip(prompts, rows))
+        return rows
+
+    monkeypatch.setattr(StableDiffusion, "embed", remember)
+    _, (folder,) = command()
+    prefixes = {"front": "front", "side": "side", "back": "backside", "top": "overhead"}
+    for row, text in zip(stats_of(folder), sent):
+        prompt = f"{prefixes[row['view']]} view of a smiling cat"
+        assert torch.equal(text[0], embedded[prompt])
+    assert np.unique([row["view"] for row in stats_of(folder)]).size > 1
+
+
+@pytest.mark.parametrize("half", [30.0, 80.0])
+def test_the_front_is_as_wide_as_asked(command, half):
+    _, (folder,) = command("--front_half_deg", str(half))
+    rows = [row for row in stats_of(folder) if row["view"] != "top"]
+    off = [abs((row["azimuth_deg"] + 180) % 360 - 180) for row in rows]
+    assert [row["view"] == "front" for row in rows] == [o < half for o in off]
+    low, high = min(half, 45), max(half, 45)
+    assert any(low < o < high for o in off)  # where SJC's 45 says otherwise
