@@ -11,7 +11,9 @@ gradient by its own past size, so a voxel with a tiny gradient moves as far as a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import config, njit, prange
+
+config.SLP_VECTORIZE = 1  # four channels at once: LLVM's pass for that is off by default
 
 CHANNELS = 4  # the kernels are written for Stable Diffusion's latents
 
@@ -21,6 +23,7 @@ _F, _I, _U, _D = np.float32, np.int32, np.uint32, np.float64  # numba's float() 
 _MATH = {"nnan", "ninf", "nsz"}  # nothing that may round otherwise: both passes must compute the same
 _SUMS = _MATH | {"arcp", "contract", "reassoc"}  # where only one pass computes it
 _LOG2_E, _LN2_HIGH, _LN2_LOW = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)
+_FACTORS = 32  # (1 + scale)^32 is a float64 up to a scale of 10^9
 _MAX_EXPONENT = _F(87)  # exp(-87) is the smallest that a float32 holds in full
 
 
@@ -100,24 +103,27 @@ def _absorb(x, n, step, bits, decay, tau, kept, alpha):
 
 
 @njit(fastmath=_MATH)
-def _composite(kept, alpha, n, weight):
-    """Write every sample's weight; return the transmittance behind the last."""
+def _composite(kept, alpha, n, emptiness_scale, weight, thinness):
+    """Write every sample's weight w and 1 / (1 + scale * w); return the transmittance behind the last."""
     transmittance = 1.0
     for i in range(n):
         weight[i] = _F(transmittance) * alpha[i]
         transmittance *= kept[i]
+    for i in range(n):
+        thinness[i] = _F(1) / (_F(1) + emptiness_scale * weight[i])
     return transmittance
 
 
 @njit(fastmath=_MATH)
 def _trace(
-    density, scale, shift, origin, direction, enter, n, step, to_voxels, middle, resolution, place, share, own
+    density, scale, shift, origin, direction, enter, n, step, to_voxels, middle, resolution,
+    emptiness_scale, place, share, own,
 ):  # fmt: skip
     """March one ray: fill its samples' places, shares and `own`; return the transmittance behind it.
 
     Args:
         density: flat. place: uint32 [7, n], offsets along x, y, z, low and high, and room for bits.
-        share: float32 [6, n], in the same order. own: float32 [7, n], see the first line.
+        share: float32 [6, n], in the same order. own: float32 [8, n], see the first line.
     """
     dist, x, decay, tau, kept, alpha, weight = own[0], own[1], own[2], own[3], own[4], own[5], own[6]
     for i in range(n):
@@ -129,22 +135,21 @@ def _trace(
         )  # fmt: skip
     _density_along(density, n, place, share, scale, shift, x)
     _absorb(x, n, step, place[6], decay, tau, kept, alpha)
-    return _composite(kept, alpha, n, weight)
+    return _composite(kept, alpha, n, emptiness_scale, weight, own[7])
 
 
 @njit(fastmath=_SUMS)
-def _sum_up(weight, dist, n, emptiness_scale):
+def _sum_up(weight, dist, thinness, n, emptiness_scale):
     """Return the sums of w * dist, log(1 + scale * w) and w / (1 + scale * w) over a ray."""
     far, empty, slope = 0.0, 0.0, 0.0
     for i in range(n):
-        w = weight[i]
-        z = emptiness_scale * w
-        # log(1 + z) = 4 log(1 + u), halved twice so that the series is short
-        u = z / (_F(1) + np.sqrt(_F(1) + z))
-        u = u / (_F(1) + np.sqrt(_F(1) + u))
-        empty += _D(_F(4) * _twice_atanh(u / (_F(2) + u)))
-        far += _D(w) * _D(dist[i])
-        slope += _D(w) / (1.0 + _D(emptiness_scale) * _D(w))
+        far += _D(weight[i]) * _D(dist[i])
+        slope += _D(weight[i]) * _D(thinness[i])
+    for start in range(0, n, _FACTORS):  # a sum of logarithms is the logarithm of a product
+        product = 1.0
+        for i in range(start, min(start + _FACTORS, n)):
+            product *= 1.0 + _D(emptiness_scale) * _D(weight[i])
+        empty += np.log(product)
     return far, empty, slope
 
 
@@ -179,15 +184,16 @@ def march_forward(
     longest = _n_samples(passage.max(), step) + 1
     for part in prange(n_parts):
         place, share = np.empty((7, longest), np.uint32), np.empty((6, longest), np.float32)
-        own = np.empty((7, longest), np.float32)
+        own = np.empty((8, longest), np.float32)
         for ray in range(part * n_rays // n_parts, (part + 1) * n_rays // n_parts):  # neighbours share voxels
             n = _n_samples(passage[ray], step)
             remaining[ray] = _trace(
                 density, scale, shift, origin, directions[ray], enter[ray], n, step, to_voxels, middle,
-                resolution, place, share, own,
+                resolution, emptiness_scale, place, share, own,
             )  # fmt: skip
-            dist, weight = own[0], own[6]
-            depth[ray], emptiness[ray], emptiness_slope[ray] = _sum_up(weight, dist, n, emptiness_scale)
+            dist, weight, thinness = own[0], own[6], own[7]
+            sums = _sum_up(weight, dist, thinness, n, emptiness_scale)
+            depth[ray], emptiness[ray], emptiness_slope[ray] = sums
             l0, l1, l2, l3 = 0.0, 0.0, 0.0, 0.0
             for i in range(n):
                 w = weight[i]
@@ -284,21 +290,21 @@ def march_backward(
     longest = _n_samples(passage.max(), step) + 1
     for part in prange(n_parts):
         place, share = np.empty((7, longest), np.uint32), np.empty((6, longest), np.float32)
-        own, gradient = np.empty((7, longest), np.float32), np.empty(longest)
+        own, gradient = np.empty((8, longest), np.float32), np.empty(longest)
         scale_total = 0.0
         for ray in range(part * n_rays // n_parts, (part + 1) * n_rays // n_parts):  # neighbours share voxels
             n = _n_samples(passage[ray], step)
             _trace(
                 density, scale, shift, origin, directions[ray], enter[ray], n, step, to_voxels, middle,
-                resolution, place, share, own,
+                resolution, emptiness_scale, place, share, own,
             )  # fmt: skip
-            dist, x, decay, tau, kept, weight = own[0], own[1], own[2], own[3], own[4], own[6]
+            dist, x, decay, tau, kept = own[0], own[1], own[2], own[3], own[4]
+            weight, thinness = own[6], own[7]
             g0, g1, g2, g3 = grad_latent[ray]
             d0, d1, d2, d3 = _D(g0), _D(g1), _D(g2), _D(g3)
             far, empty = _D(grad_depth[ray]), grad_emptiness * _D(emptiness_scale)
             for i in range(n):
-                slope = 1.0 / (1.0 + _D(emptiness_scale) * _D(weight[i]))
-                gradient[i] = far * _D(dist[i]) + empty * slope
+                gradient[i] = far * _D(dist[i]) + empty * _D(thinness[i])
             behind = far * depth[ray] + empty * emptiness_slope[ray]
             behind += d0 * latent[ray, 0] + d1 * latent[ray, 1] + d2 * latent[ray, 2] + d3 * latent[ray, 3]
             at_end, transmittance = grad_remaining[ray] * remaining[ray], 1.0
