@@ -20,7 +20,7 @@ from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import guess, table_1, table_3
-from sjc_debiased.runs import write_json
+from sjc_debiased.runs import FINISHED, write_json
 from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -259,24 +259,33 @@ def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
     assert (removal["objects"], removal["one face, in front"][:6]) == ("1", "+100 %")
 
 
-def test_one_protocol_of_a_lpips_alone_can_be_left_out(monkeypatch, tmp_path):
+def test_what_is_left_out_can_be_measured_later(monkeypatch, tmp_path):
     asked = []
     scene = {"prompt": "a cat"}, None, SimpleNamespace(latent_size=8)
-    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
-    monkeypatch.setattr(
-        measuring, "pictures", lambda *a: (torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8))
-    )
+    black = torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8)
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: asked.append("run") or scene)
+    monkeypatch.setattr(measuring, "pictures", lambda *arguments: black)
     monkeypatch.setattr(
         measuring, "a_lpips", lambda images, net, protocol="closed": asked.append((net, protocol)) or 0.5
     )
-    found = measuring.measure(tmp_path, ("a_lpips_published", "clip", "success"), "")
-    assert asked == [("vgg", "closed"), ("alex", "closed")]
-    assert found["parts"] == ["a_lpips"]
-    assert "a_lpips_vgg_published" not in found
+    folder = tmp_path / "00000-sjc-a-cat-seed0"
+    folder.mkdir()
+    for name in ("options.json", FINISHED):
+        (folder / name).write_text("{}")
+    others = ("clip", "success")
+    measuring.main(tmp_path, ("a_lpips_published", *others))
+    assert asked == ["run", ("vgg", "closed"), ("alex", "closed")]
+    first = json.loads((folder / METRICS).read_text())
+    assert first["parts"] == ["a_lpips"]
+    assert "a_lpips_vgg_published" not in first
     asked.clear()
-    found = measuring.measure(tmp_path, ("a_lpips", "clip", "success"), "")
-    assert asked == [("vgg", "published")]
-    assert (found["parts"], found["a_lpips_vgg_published"]) == (["a_lpips_published"], 0.5)
+    measuring.main(tmp_path, others)
+    assert asked == ["run", ("vgg", "published")]
+    both = {"parts": ["a_lpips", "a_lpips_published"], "a_lpips_vgg_published": 0.5}
+    assert json.loads((folder / METRICS).read_text()) == first | both
+    asked.clear()
+    measuring.main(tmp_path, others)
+    assert asked == []
 
 
 def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):

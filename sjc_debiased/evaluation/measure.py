@@ -1,12 +1,14 @@
 """Measure finished runs: python -m sjc_debiased.evaluation.measure RUN_ROOT. Writes `metrics.json` in each.
 
-A run that was measured is not measured again, so the same command goes on after an interruption.
+What was measured is kept and not measured again, so the same command goes on after an interruption, and one
+with fewer parts to skip adds those.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -29,8 +31,8 @@ Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips", "a_lpips_published", "clip", "success")
 
 
-def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu") -> dict:
-    """Return every measurement of a finished run, as it is written to `metrics.json`.
+def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu") -> dict:
+    """Return these parts of a finished run's measurements, as they are written to `metrics.json`.
 
     Beside the paper's metrics there are three guards against a cheap win, because an empty or blurred object
     has a low A-LPIPS: `coverage`, `sharpness`, and the CLIP similarity to the plain prompt.
@@ -44,33 +46,33 @@ def measure(folder: Path, skip: tuple[Part, ...], clip: str, device: str = "cpu"
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
         "version": VERSION,
-        "parts": [p for p in PARTS if p not in skip],
-        "clip_model": None if "clip" in skip else _name(clip),
-        "judge": None if "success" in skip else _digest(WEIGHTS / "judge"),
+        "parts": [p for p in PARTS if p in parts],
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
-    if "a_lpips" not in skip:
+    if "a_lpips" in parts:
         for net in ("vgg", "alex"):
             found[f"a_lpips_{net}"] = a_lpips(images, net)
-    if "a_lpips_published" not in skip:
+    if "a_lpips_published" in parts:
         found["a_lpips_vgg_published"] = a_lpips(images, "vgg", "published")
-    if "clip" not in skip:
+    if "clip" in parts:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
         texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
         curves = azimuth_curves(images, azimuth, texts, prompt, clip)
+        found["clip_model"] = _name(clip)
         found["clip"] = {
             "plain": float(curves.plain.mean()),
             "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in TURNS},
             "peak_off_deg": {v: curves.peak_deg(v) for v in TURNS},
             "margin": {v: curves.margin(v) for v in TURNS},
         }
-    if "success" not in skip:
+    if "success" in parts:
         from sjc_debiased.menagerie.judge import Judge
 
         face = Judge()(face_pictures(grid, denoiser)).face.numpy()
         count = count_faces(face)
+        found["judge"] = _digest(WEIGHTS / "judge")
         found["face"] = {
             **vars(count),
             "one_face": count.one_face,
@@ -102,7 +104,7 @@ def main(
     clip: str = str(WEIGHTS / "clip"),
     device: str = "cpu",
 ) -> None:
-    """Measure every finished run of a folder that was not measured yet.
+    """Measure of every finished run of a folder what was not measured yet.
 
     Args:
         run_root: parent of the run folders.
@@ -112,23 +114,30 @@ def main(
         device: cpu or cuda.
     """
     finished = [f for f in run_folders(run_root) if (f / FINISHED).exists()]
+    missing = {f: _missing(f, clip) - {*skip} for f in finished}
     failed = []
-    for folder in tqdm([f for f in finished if not _is_measured(f, skip, clip)], unit="run"):
+    for folder in tqdm([f for f in finished if missing[f]], unit="run"):
         try:
-            write_json(folder / METRICS, measure(folder, skip, clip, device))
+            found = measure(folder, missing[folder], clip, device)
         except RunError as error:
             failed.append(str(error))
+            continue
+        known = saved_metrics(folder) or {"parts": []}
+        parts = {*known["parts"], *found["parts"]}
+        write_json(folder / METRICS, known | found | {"parts": [p for p in PARTS if p in parts]})
     if failed:
         raise RunError("not measured:\n" + "\n".join(failed))
 
 
-def _is_measured(folder: Path, skip: tuple[Part, ...], clip: str) -> bool:
-    """Return whether a run has every part that is wanted, with this CLIP."""
-    found = saved_metrics(folder)
-    if found is None or not {*PARTS} - {*skip} <= {*found["parts"]}:
-        return False
-    same_judge = "success" in skip or found["judge"] == _digest(WEIGHTS / "judge")
-    return same_judge and ("clip" in skip or found["clip_model"] == _name(clip))
+def _missing(folder: Path, clip: str) -> set[Part]:
+    """Return the parts that a run has not, or has by another CLIP or another judge."""
+    found = saved_metrics(folder) or {"parts": []}
+    missing = {*PARTS} - {*found["parts"]}
+    if found.get("clip_model") != _name(clip):
+        missing.add("clip")
+    if found.get("judge") != _digest(WEIGHTS / "judge"):
+        missing.add("success")
+    return missing
 
 
 def _name(clip: str) -> str:
