@@ -61,7 +61,7 @@ def run(options: Options, command: list[str]) -> int:
     device, precision = choose_device(options.device, options.precision)
     choice = choose_model(options.model, device)
     print(f"model: {choice.name}, on {device} in {precision} ({choice.why})")
-    weights = fingerprint(choice.location)
+    weights = fingerprint(choice.location, options.local_files_only)
     wanted = resolve(options, choice.profile, choice.name, weights, device, precision)
     for resolved in wanted:
         check_words(resolved.prompt, choice)

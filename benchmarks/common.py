@@ -37,6 +37,7 @@ def make_scene(profile: Profile, denoiser: StableDiffusion, n_steps: int, seed: 
     """Return a scene of a model at its start, as D-SDS optimises it."""
     settings = Settings(
         n_steps=n_steps,
+        lr=profile.lr,
         guidance=profile.guidance,
         emptiness_weight=profile.emptiness_weight,
         background_lr=profile.background_lr,

@@ -105,18 +105,24 @@ def choose_device(wanted: str, precision: str) -> tuple[str, str]:
     return device, precision
 
 
-def fingerprint(location: str) -> str:
+def fingerprint(location: str, local_files_only: bool = False) -> str:
     """Return what tells a model's weights apart, without reading all of them.
 
     A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses; a hub
-    model's is the revision in the local cache, or "not cached".
+    model's is the revision in the local cache or, of a model that is not there yet, the one that loading will
+    fetch. "out of reach" where there is neither: loading says why.
     """
     folder = Path(location)
     if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
         cached = try_to_load_from_cache(location, "model_index.json")
-        return Path(cached).parent.name if isinstance(cached, str) else "not cached"
+        if not isinstance(cached, str):
+            try:
+                cached = hf_hub_download(location, "model_index.json", local_files_only=local_files_only)
+            except (OSError, ValueError):
+                return "out of reach"
+        return Path(cached).parent.name
     digest = hashlib.sha256()
     used = (p for part in _PARTS for p in (folder / part).rglob("*"))
     for path in sorted(p for p in used if p.suffix in (".safetensors", ".json")):

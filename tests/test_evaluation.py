@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import imageio.v3 as iio
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sjc_debiased.config import Options, resolve
 from sjc_debiased.evaluation import a_lpips as module
 from sjc_debiased.evaluation import measure as measuring
 from sjc_debiased.evaluation import results
@@ -19,7 +21,8 @@ from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
-from sjc_debiased.evaluation.tables import guess, table_1, table_3
+from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
+from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import FINISHED, write_json
 from voxnerf.grid import GridConfig, VoxelGrid
 
@@ -328,6 +331,15 @@ def test_runs_of_different_experiments_are_not_mixed(tmp_path, preset, lr, refus
             collect(tmp_path)
     else:
         assert len(collect(tmp_path)) == 1
+
+
+def test_every_preset_can_be_compared_with_every_other(tmp_path):
+    for number, preset in enumerate(ABLATION):
+        folder = made_up_run(tmp_path, number, "a cat", preset, 0, success=True)
+        options = Options(prompt=("a cat",), preset=preset)
+        (run,) = resolve(options, Profile(), "sd15", "revision", "cpu", "float32")
+        write_json(folder / "options.json", {"resolved": asdict(run)})
+    assert {r.preset for r in collect(tmp_path)} == {*ABLATION}
 
 
 def test_metrics_of_an_older_version_are_measured_again(run_root):

@@ -14,7 +14,7 @@ from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.runs import run_folders
 
-_METHOD = ("views", "masked_lm", "keep", "clip_start", "clip_end")
+_METHOD = ("views", "front_half_deg", "masked_lm", "keep", "clip_start", "clip_end")
 """The options in which presets differ."""
 
 
