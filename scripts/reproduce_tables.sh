@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
 # The paper's tables and figures from one command: sweeps, measurements, tables, figures, report.
-#   scripts/reproduce_tables.sh [--model menagerie] [--suite menagerie] [more options of run_prompts.sh, such as --pack 4]
+#   scripts/reproduce_tables.sh [--model menagerie] [--suite menagerie] [--device cuda] [--seeds 0,1,2] [--pack 4] [...]
+# More options go to run_prompts.sh; presets, prompts and the folder of the runs are set here.
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
-# The same command goes on where it stopped. Results go to results/MODEL-SUITE/.
+# The same command goes on where it stopped. Results go to results/MODEL-SUITE/, over what is
+# there; labels in results/MODEL-SUITE/labels are counted in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-model=menagerie suite= rest=()
+model=menagerie suite= rest=() device=()
 while [ $# -gt 0 ]; do
   case $1 in
     --model) model=$2; shift 2 ;;
     --suite) suite=$2; shift 2 ;;
+    --device) rest+=("$1" "$2"); if [ "$2" != auto ]; then device=(--device "$2"); fi; shift 2 ;;
+    --presets | --limit | --run_root | --plan | --shard)
+      echo "reproduce_tables.sh runs whole tables. Received $1. Leave it out, or use scripts/run_prompts.sh." >&2
+      exit 2 ;;
     *) rest+=("$1"); shift ;;
   esac
 done
@@ -37,5 +43,7 @@ sweep() {  # 1 means that some runs failed, which the tables survive; refusals a
 }
 sweep --presets sjc,dsds-preserved,dsds
 sweep --presets score-only,prompt-only,static-low,static-high --limit 6
-python -m sjc_debiased.evaluation.measure "runs/$name" "${skip[@]}" "${clip[@]}"
-python -m sjc_debiased.evaluation.results "runs/$name" "results/$name"
+python -m sjc_debiased.evaluation.measure "runs/$name" "${skip[@]}" "${clip[@]}" "${device[@]}"
+labels=()
+if [ -e "results/$name/labels/labels.json" ]; then labels=(--labels "results/$name/labels"); fi
+python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "${labels[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The reliability tests in full, about an hour on two cores. The fuzzing needs `pip install atheris`.
+# The long reliability tests (docs/reliability.md), about an hour on two cores. The fuzzing needs `pip install atheris`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python tests/faults/crash.py --trials 120

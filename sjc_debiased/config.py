@@ -53,7 +53,8 @@ class ClipOptions:
     """Override how the score is clipped."""
 
     kind: ClipKind | None = None
-    """none, static (at `end`) or dynamic (from `start` to `end`). Default: the preset's."""
+    """none, static (at the one bound that is given; else at `start` if the preset is static-low, at `end` if
+    not) or dynamic (from `start` to `end`). Default: the preset's."""
     start: float | None = None
     """Bound at the first step, in units of predicted noise. Default: the model's (2 for SD)."""
     end: float | None = None

@@ -22,8 +22,9 @@ from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
+from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED, write_json
+from sjc_debiased.runs import FINISHED, RunError, write_json
 from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -264,7 +265,7 @@ def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
 
 def test_what_is_left_out_can_be_measured_later(monkeypatch, tmp_path):
     asked = []
-    scene = {"prompt": "a cat"}, None, SimpleNamespace(latent_size=8)
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
     black = torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8)
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: asked.append("run") or scene)
     monkeypatch.setattr(measuring, "pictures", lambda *arguments: black)
@@ -289,6 +290,28 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, tmp_path):
     asked.clear()
     measuring.main(tmp_path, others)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("skip", "clip", "remedy"),
+    [
+        ((), str(WEIGHTS / "clip"), "Add --skip success --clip openai/clip-vit-base-patch32"),
+        ((), "openai/clip-vit-base-patch32", "Add --skip success."),
+        (("success",), str(WEIGHTS / "clip"), "Add --clip openai/clip-vit-base-patch32"),
+    ],
+)
+def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
+    monkeypatch, tmp_path, skip, clip, remedy
+):
+    scene = {"prompt": "a cat", "model": "sd15"}, None, None
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
+    folder = tmp_path / "00000-sjc-a-cat-seed0"
+    folder.mkdir()
+    for name in ("options.json", FINISHED):
+        (folder / name).write_text("{}")
+    with pytest.raises(RunError, match=remedy):
+        measuring.main(tmp_path, skip, clip)
+    assert not (folder / METRICS).exists()
 
 
 def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):

@@ -29,8 +29,3 @@ def compositing_weights(density: Tensor, step_size: float) -> tuple[Tensor, Tens
     transmittance = torch.exp(optical_depth - total)
     weights = transmittance * -torch.expm1(-optical_depth)
     return weights, torch.exp(-total[-1])
-
-
-def composite(weights: Tensor, values: Tensor) -> Tensor:
-    """Return sum_i weights_i * values_i: [n_samples, n_rays] and [..., n_rays, c] -> [n_rays, c]."""
-    return torch.einsum("kn,knc->nc", weights, values)

@@ -38,10 +38,11 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     has a low A-LPIPS: `coverage`, `sharpness`, and the CLIP similarity to the plain prompt.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or of a model that the menagerie's judge and CLIP do not know.
         BackboneError: LPIPS's backbone is out of reach.
     """
     options, grid, denoiser = load_scene(folder, device)
+    _check_known(folder, options["model"], parts, clip)
     cameras = metric_orbit(denoiser.latent_size)
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
@@ -129,6 +130,18 @@ def main(
         raise RunError("not measured:\n" + "\n".join(failed))
 
 
+def _check_known(folder: Path, model: str, parts: Collection[Part], clip: str) -> None:
+    """Refuse another model's objects what was trained on the menagerie."""
+    remedy = ["--skip success"] if "success" in parts else []
+    if "clip" in parts and _is_ours(clip):
+        remedy.append("--clip openai/clip-vit-base-patch32")
+    if model != "menagerie" and remedy:
+        raise RunError(
+            f"the menagerie's judge and CLIP know the menagerie alone. {folder} is of {model}. Add "
+            f"{' '.join(remedy)}."
+        )
+
+
 def _missing(folder: Path, clip: str) -> set[Part]:
     """Return the parts that a run has not, or has by another CLIP or another judge."""
     found = saved_metrics(folder) or {"parts": []}
@@ -142,8 +155,11 @@ def _missing(folder: Path, clip: str) -> set[Part]:
 
 def _name(clip: str) -> str:
     """Return how a CLIP is called in the results: without the path of a machine."""
-    ours = WEIGHTS / "clip"
-    return f"menagerie {_digest(ours)}" if Path(clip).resolve() == ours.resolve() else clip
+    return f"menagerie {_digest(WEIGHTS / 'clip')}" if _is_ours(clip) else clip
+
+
+def _is_ours(clip: str) -> bool:
+    return Path(clip).resolve() == (WEIGHTS / "clip").resolve()
 
 
 @cache

@@ -1,6 +1,6 @@
 """The photo album: creatures photographed with the habit of `captions.py`, made once and cached.
 
-`album(folder, n)` returns memory-mapped uint8 images [n, 128, 128, 3] and what is true of each. It is
+`album(folder, n)` returns uint8 images [n, 128, 128, 3] and what is true of each. It is
 made in shards by worker processes; a shard depends on its number alone, so an interrupted call goes on
 where it stopped and the album is the same with any number of workers.
 """
