@@ -7,6 +7,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sjc_debiased.clipping import clip
@@ -129,7 +130,10 @@ def heat(gray_u8: np.ndarray) -> np.ndarray:
     return (x.clip(0, 1) * 255).astype(np.uint8)
 
 
-def write_png(path: Path, image_u8: np.ndarray) -> None:
-    """Write a PNG atomically."""
+def write_png(path: Path, image_u8: np.ndarray, description: str = "") -> None:
+    """Write a PNG atomically, with a description in its metadata if there is one."""
+    about = PngInfo()
+    if description:
+        about.add_itxt("Description", description)
     with atomic(path) as partial:
-        iio.imwrite(partial, image_u8, extension=".png")
+        iio.imwrite(partial, image_u8, extension=".png", pnginfo=about)

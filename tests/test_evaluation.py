@@ -9,6 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sjc_debiased.config import Options, resolve
 from sjc_debiased.evaluation import a_lpips as module
@@ -327,6 +328,10 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
+    for path in (outs[0] / "figures").glob("*.png"):
+        with Image.open(path) as picture:
+            assert "abcdefabcdef" in picture.text["Description"], path
+    assert "abcdefabcdef" in (outs[0] / "figures/README.md").read_text()
 
 
 def test_clips_guess():

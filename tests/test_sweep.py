@@ -13,6 +13,7 @@ from sjc_debiased import session, sweep
 from sjc_debiased.config import OptionError
 from sjc_debiased.runs import FINISHED
 from sjc_debiased.sweep import SweepOptions, make_plan
+from tests.faults.crash import NOT_ALLOWED
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -171,6 +172,23 @@ def test_a_killed_sweep_loses_no_finished_run(options):
     assert sweep.main(o, []) == 0
     assert len(finished(o.run_root)) == 4
     assert all((f / FINISHED).read_bytes() == data for f, data in kept.items())
+
+
+@pytest.mark.parametrize("engine", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_full_disk_loses_no_finished_run(options, engine, tmp_path):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    o = options(presets="sjc", pack=1)
+    words = [*sweep_command(o)[3:], "--engine", engine]
+    at = words.index("--run_root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = [sys.executable, "tests/faults/full_disk_sweep.py", str(disk), *words[:at], *words[at + 2 :]]
+    done = subprocess.run(script, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode == NOT_ALLOWED:
+        pytest.skip("mounting a small disk is not allowed here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "with room: exit code 0, 4 runs finished" in done.stdout
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def course(run: Measured) -> np.ndarray:
     return np.concatenate([image[:, : image.shape[0]] for image in images], axis=1)
 
 
-def similarity_curves(runs: list[Measured], presets: tuple[str, ...], path: Path) -> None:
+def similarity_curves(runs: list[Measured], presets: tuple[str, ...], path: Path, made_by: str) -> None:
     """Draw Fig. 5: the mean CLIP similarity to each view prompt over azimuth, one panel for each preset."""
     import matplotlib
 
@@ -72,29 +73,34 @@ def similarity_curves(runs: list[Measured], presets: tuple[str, ...], path: Path
     axes[0][0].set_ylabel("CLIP similarity")
     axes[0][-1].legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None, "Description": made_by})
     plt.close(figure)
 
 
-def write_figures(runs: list[Measured], folder: Path) -> list[tuple[str, str]]:
-    """Write what the runs allow; return (file name, caption) of each figure."""
+def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[tuple[str, str]]:
+    """Write what the runs allow; return (file name, caption) of each figure.
+
+    What made them stands in the metadata of each, and with the captions in `README.md`.
+    """
     made = []
     for name, presets in STRIPS.items():
         drawn = strip(runs, presets)
         if drawn:
-            write_png(folder / f"{name}.png", drawn[0])
+            write_png(folder / f"{name}.png", drawn[0], made_by)
             made.append((f"{name}.png", f"Views over 360°, the front first. Rows: {'; '.join(drawn[1])}."))
     if any("clip" in r.metrics and r.preset in CURVES for r in runs):
-        similarity_curves(runs, CURVES, folder / "fig_5.png")
+        similarity_curves(runs, CURVES, folder / "fig_5.png", made_by)
         made.append(("fig_5.png", "Mean CLIP similarity to the prompt of each view, by azimuth (Fig. 5)."))
     first = next((r for r in runs if r.preset == "dsds"), None)
     if first:
         magnitude = read_picture(first.folder / "score_magnitude.png")
-        write_png(folder / "fig_3.png", magnitude)
+        write_png(folder / "fig_3.png", magnitude, made_by)
         text = f"{first.prompt}, dsds, seed {first.seed}: render, magnitude of the score, and after clipping"
         made.append(("fig_3.png", f"{text}, over the run (Fig. 3)."))
-        write_png(folder / "fig_15.png", course(first))
+        write_png(folder / "fig_15.png", course(first), made_by)
         made.append(("fig_15.png", f"{first.prompt}, dsds, seed {first.seed}: what training saw (Fig. 15)."))
+    shown = [f"![{name}]({name})\n\n{html.escape(caption)}\n" for name, caption in made]
+    (folder / "README.md").write_text("\n".join([*shown, f"{made_by}\n"]), encoding="utf-8")
     return made
 
 

@@ -58,7 +58,7 @@ def main(
     tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)
-    figures = write_figures(runs, out / "figures")
+    figures = write_figures(runs, out / "figures", made_by)
     with atomic(out / "report.html") as partial:
         partial.write_text(_report(runs, tables, figures, out / "figures", made_by), encoding="utf-8")
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
