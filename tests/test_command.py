@@ -16,14 +16,11 @@ from adapt_sd import StableDiffusion
 from sjc_debiased import prepare, session
 from sjc_debiased.optimize import Scene, Settings, draw_noise
 from sjc_debiased.runs import FINISHED
+from tests.run_files import stats_of
 from voxnerf.grid import GridConfig, VoxelGrid
 
 ROOT = Path(__file__).parents[1]
 N_STEPS = 60  # of `command` in conftest.py
-
-
-def stats_of(folder):
-    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
 
 
 def test_a_run_leaves_everything(command, bert_folder, capsys):

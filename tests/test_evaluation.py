@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 
 from sjc_debiased.config import Options, resolve
 from sjc_debiased.evaluation import a_lpips as module
-from sjc_debiased.evaluation import measure as measuring
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
 from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
@@ -23,9 +21,8 @@ from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
-from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED, RunError, write_json
+from sjc_debiased.runs import write_json
 from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -262,57 +259,6 @@ def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
     rows = {r[0]: dict(zip(table_3(runs, []).head, r)) for r in table_3(collect(run_root), []).rows}
     removal = rows["dsds − dsds-preserved, paired"]
     assert (removal["objects"], removal["one face, in front"][:6]) == ("1", "+100 %")
-
-
-def test_what_is_left_out_can_be_measured_later(monkeypatch, tmp_path):
-    asked = []
-    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
-    black = torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8)
-    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: asked.append("run") or scene)
-    monkeypatch.setattr(measuring, "pictures", lambda *arguments: black)
-    monkeypatch.setattr(
-        measuring, "a_lpips", lambda images, net, protocol="closed": asked.append((net, protocol)) or 0.5
-    )
-    folder = tmp_path / "00000-sjc-a-cat-seed0"
-    folder.mkdir()
-    for name in ("options.json", FINISHED):
-        (folder / name).write_text("{}")
-    others = ("clip", "success")
-    measuring.main(tmp_path, ("a_lpips_published", *others))
-    assert asked == ["run", ("vgg", "closed"), ("alex", "closed")]
-    first = json.loads((folder / METRICS).read_text())
-    assert first["parts"] == ["a_lpips"]
-    assert "a_lpips_vgg_published" not in first
-    asked.clear()
-    measuring.main(tmp_path, others)
-    assert asked == ["run", ("vgg", "published")]
-    both = {"parts": ["a_lpips", "a_lpips_published"], "a_lpips_vgg_published": 0.5}
-    assert json.loads((folder / METRICS).read_text()) == first | both
-    asked.clear()
-    measuring.main(tmp_path, others)
-    assert asked == []
-
-
-@pytest.mark.parametrize(
-    ("skip", "clip", "remedy"),
-    [
-        ((), str(WEIGHTS / "clip"), "Add --skip success --clip openai/clip-vit-base-patch32"),
-        ((), "openai/clip-vit-base-patch32", "Add --skip success."),
-        (("success",), str(WEIGHTS / "clip"), "Add --clip openai/clip-vit-base-patch32"),
-    ],
-)
-def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
-    monkeypatch, tmp_path, skip, clip, remedy
-):
-    scene = {"prompt": "a cat", "model": "sd15"}, None, None
-    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
-    folder = tmp_path / "00000-sjc-a-cat-seed0"
-    folder.mkdir()
-    for name in ("options.json", FINISHED):
-        (folder / name).write_text("{}")
-    with pytest.raises(RunError, match=remedy):
-        measuring.main(tmp_path, skip, clip)
-    assert not (folder / METRICS).exists()
 
 
 def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):

@@ -20,6 +20,7 @@ from sjc_debiased.runs import (
     slug,
     write_json,
 )
+from tests.run_files import stats_of
 
 
 def resolved(**fields):
@@ -134,7 +135,7 @@ def test_stats_go_on_at_the_checkpoints_step(tmp_path):
     log = StatsLog(tmp_path, 5)
     log.write([{"step": 5, "x": float("nan")}])
     log.close()
-    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    rows = stats_of(tmp_path)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert rows[-1]["x"] is None
 

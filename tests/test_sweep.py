@@ -142,6 +142,14 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path, text):
         load_suite(str(path))
 
 
+def test_a_sweep_that_must_not_ask_the_hub_does_not(options, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep, "fingerprint", lambda location, local: asked.append(local) or "0" * 64)
+    for local in (True, False):
+        make_plan(options(local_files_only=local), [])
+    assert asked == [True, False]
+
+
 def test_an_unknown_suite_is_refused():
     with pytest.raises(SuiteError, match="dsds70, menagerie, sjc_readme, or a JSON file"):
         load_suite("nonsense")
@@ -178,12 +186,10 @@ def test_a_killed_sweep_loses_no_finished_run(options):
 def test_a_full_disk_loses_no_finished_run(options, engine, tmp_path):
     if engine == "ray":
         pytest.importorskip("ray")
-    o = options(presets="sjc", pack=1)
-    words = [*sweep_command(o)[3:], "--engine", engine]
-    at = words.index("--run_root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = [sys.executable, "tests/faults/full_disk_sweep.py", str(disk), *words[:at], *words[at + 2 :]]
+    _, _, _, *words = sweep_command(options(presets="sjc", pack=1, run_root=disk / "runs"))
+    script = [sys.executable, "tests/faults/full_disk_sweep.py", str(disk), *words, "--engine", engine]
     done = subprocess.run(script, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode == NOT_ALLOWED:
         pytest.skip("mounting a small disk is not allowed here")

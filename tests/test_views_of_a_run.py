@@ -1,16 +1,11 @@
 """What a run sends to the model: at every step the prompt of the view that the camera has."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from adapt_sd import StableDiffusion
-
-
-def stats_of(folder):
-    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+from tests.run_files import stats_of
 
 
 def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):

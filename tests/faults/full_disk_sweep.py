@@ -1,6 +1,6 @@
 """A sweep whose disk fills up after its first object, and the same command again with room.
 
-    python tests/faults/full_disk_sweep.py FOLDER SWEEP_OPTIONS...    # but for --run_root
+    python tests/faults/full_disk_sweep.py FOLDER SWEEP_OPTIONS... --run_root FOLDER/runs
 
 FOLDER is empty: a small disk is mounted there, for this process alone. Exits with 0 if no finished run was
 lost and the second call completed the rest, with 77 where mounting is not allowed.
@@ -23,9 +23,9 @@ from tests.faults.disks import FILLER, mount_small_disk
 DISK_BYTES = 384 << 20  # a sweep refuses to begin with less than it may need
 
 
-def finished(runs: Path) -> dict[str, bytes]:
+def finished(disk: Path) -> dict[str, bytes]:
     """Return the last file of every finished run."""
-    return {path.parent.name: path.read_bytes() for path in runs.glob(f"*/{FINISHED}")}
+    return {path.parent.name: path.read_bytes() for path in disk.glob(f"runs/*/{FINISHED}")}
 
 
 def main(disk: Path, options: list[str]) -> int:
@@ -34,18 +34,17 @@ def main(disk: Path, options: list[str]) -> int:
         mount_small_disk(disk, DISK_BYTES)
     except OSError:
         return NOT_ALLOWED
-    runs = disk / "runs"
-    command = [sys.executable, "-m", "sjc_debiased.sweep", *options, "--run_root", str(runs)]
+    command = [sys.executable, "-m", "sjc_debiased.sweep", *options]
     sweep = subprocess.Popen(command)
-    while sweep.poll() is None and not finished(runs):
+    while sweep.poll() is None and not finished(disk):
         time.sleep(0.01)
     with (disk / FILLER).open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:  # until nothing fits, whatever the sweep writes meanwhile
             file.write(bytes(1 << 16))
-    code, kept = sweep.wait(), finished(runs)
+    code, kept = sweep.wait(), finished(disk)
     print(f"with a full disk: exit code {code}, {len(kept)} runs finished", flush=True)
     (disk / FILLER).unlink()
-    again, now = subprocess.call(command), finished(runs)
+    again, now = subprocess.call(command), finished(disk)
     print(f"with room: exit code {again}, {len(now)} runs finished", flush=True)
     lost = [name for name, data in kept.items() if now.get(name) != data]
     if lost:
