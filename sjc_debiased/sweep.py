@@ -125,7 +125,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     part, parts = _shard(o.shard)
     device, precision = choose_device(o.device, o.precision)
     choice = choose_model(o.model, device)
-    weights = fingerprint(choice.location)
+    weights = fingerprint(choice.location, o.local_files_only)
     done = {key for key, folder in index_runs(o.run_root).items() if (folder / FINISHED).exists()}
     todo, refused, n_finished, unit = [], [], 0, 0
     for entry in suite.prompts[: o.limit]:
