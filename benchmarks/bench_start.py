@@ -1,6 +1,6 @@
 """Start-up: of `--help`, and from the command line to the first step's picture.
 
-python benchmarks/bench_start.py [--repeats 5] [--out FILE.json]
+    python benchmarks/bench_start.py [--repeats 5] [--out FILE.json]
 
 Beside them, as a floor, the libraries' own imports: Python, torch, and what loads the models.
 """

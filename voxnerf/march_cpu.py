@@ -123,9 +123,10 @@ def _trace(
 
     Args:
         density: flat. place: uint32 [7, n], offsets along x, y, z, low and high, and room for bits.
-        share: float32 [6, n], in the same order. own: float32 [8, n], see the first line.
+        share: float32 [6, n], in the same order. own: float32 [8, n], see the first lines.
     """
-    dist, x, decay, tau, kept, alpha, weight = own[0], own[1], own[2], own[3], own[4], own[5], own[6]
+    dist, x, decay, tau = own[0], own[1], own[2], own[3]
+    kept, alpha, weight, thinness = own[4], own[5], own[6], own[7]
     for i in range(n):
         dist[i] = enter + _F(i) * step
     for axis in range(3):
@@ -135,7 +136,7 @@ def _trace(
         )  # fmt: skip
     _density_along(density, n, place, share, scale, shift, x)
     _absorb(x, n, step, place[6], decay, tau, kept, alpha)
-    return _composite(kept, alpha, n, emptiness_scale, weight, own[7])
+    return _composite(kept, alpha, n, emptiness_scale, weight, thinness)
 
 
 @njit(fastmath=_SUMS)
