@@ -1,6 +1,7 @@
 """The arrows between the rooms, and that nothing heavy is imported with a name."""
 
 import ast
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,15 @@ def test_no_pickle_no_eval_no_remote_code():
             assert "pickle" not in set(imports(path)), path
             keywords = {k.arg for n in ast.walk(tree) if isinstance(n, ast.Call) for k in n.keywords}
             assert "trust_remote_code" not in keywords, path
+
+
+def test_compiled_kernels_are_compiled_again_when_what_they_are_built_on_changes():
+    """Numba compiles a cached function again when its own file changes, whatever it calls in other files."""
+    from voxnerf import march_cpu, march_cpu_voxels
+
+    digest = hashlib.sha256((ROOT / "voxnerf/march_cpu_places.py").read_bytes()).hexdigest()[:8]
+    for module in (march_cpu, march_cpu_voxels):
+        assert digest == module.PLACES, f"Write PLACES = {digest!r} into {module.__name__}."
 
 
 def test_files_and_functions_stay_small():

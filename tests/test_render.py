@@ -31,8 +31,8 @@ def test_weights_pass_gradcheck():
     assert torch.autograd.gradcheck(lambda d: compositing_weights(d, 0.3), density)
 
 
-def some_grid(seed=0, **config):
-    grid = VoxelGrid(GridConfig(resolution=8, **config), torch.Generator().manual_seed(seed))
+def some_grid(seed=0, resolution=8, **config):
+    grid = VoxelGrid(GridConfig(resolution, **config), torch.Generator().manual_seed(seed))
     with torch.no_grad():
         grid.density.copy_(3 * torch.randn(grid.density.shape, generator=torch.Generator().manual_seed(1)))
         grid.log_density_scale.fill_(0.2)
@@ -101,6 +101,60 @@ def test_gradients_behind_something_opaque(kernel):
         assert ((ours - exact).abs()[deep] < 0.01 * exact.abs()[deep]).float().mean() > 0.999
 
 
+def gradients_of(grid, camera, kernel):
+    grid.zero_grad()
+    out = render(grid, camera, kernel=kernel)
+    (out.latent.sin().sum() + out.depth.square().mean() + 50 * out.emptiness).backward()
+    return [p.grad for p in grid.parameters()]
+
+
+@pytest.mark.parametrize("resolution", [2, 3, 5, 8, 9, 10, 17, 33])
+def test_gradients_are_the_plain_path_s_for_any_number_of_slabs_and_any_view(resolution):
+    """The fused CPU kernel writes its gradients in up to 8 slabs along z, in two rounds."""
+    grid = some_grid(resolution=resolution)
+    for azimuth, elevation, radius in (
+        (0, 0, 1.5),
+        (90, 0, 1.5),
+        (37, 80, 1.5),
+        (200, -70, 1.5),
+        (10, 5, 0.5),
+    ):
+        camera = orbit_camera(azimuth, elevation, 12, 12, radius=radius)
+        for expected, ours in zip(gradients_of(grid, camera, "torch"), gradients_of(grid, camera, "numba")):
+            largest = expected.abs().max().clamp(min=1e-12)
+            torch.testing.assert_close(ours / largest, expected / largest, atol=1e-4, rtol=0)
+
+
+def test_the_fused_kernel_s_bits_do_not_depend_on_the_number_of_threads():
+    grid, camera, threads = some_grid(resolution=40), orbit_camera(30, 20, 32, 32), torch.get_num_threads()
+    found = []
+    for n in (1, 2, 3, 8):
+        torch.set_num_threads(n)
+        seen = march(grid, *camera_rays(camera), 10.0, "numba")
+        # The background and the loss are torch's, whose sums may depend on the threads.
+        loss = [seen.latent, seen.depth, seen.remaining, seen.emptiness]
+        grid.zero_grad()
+        torch.autograd.backward(loss, [torch.ones_like(t) for t in loss])
+        found.append(
+            [*(t.detach() for t in loss), *(p.grad for p in grid.parameters() if p.grad is not None)]
+        )
+    torch.set_num_threads(threads)
+    for others in found[1:]:
+        assert len(others) == 7
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others))
+
+
+@KERNELS
+def test_a_second_backward_pass_adds_the_same_again(kernel):
+    grid = some_grid()
+    latent = render(grid, orbit_camera(10, 10, 6, 6), kernel=kernel).latent
+    latent.sum().backward(retain_graph=True)
+    once = [p.grad.clone() for p in grid.parameters()]
+    latent.sum().backward()
+    for first, both in zip(once, grid.parameters()):
+        torch.testing.assert_close(both.grad, 2 * first)
+
+
 @KERNELS
 def test_emptiness_prefers_few_opaque_samples(kernel):
     """The same opacity costs less in one place than spread along the ray."""
@@ -147,14 +201,15 @@ def test_a_view_that_misses_the_box_shows_the_background_alone():
     assert out.opacity[0, 0] == 0
 
 
-@pytest.mark.parametrize("why", ["no numba", "three channels"])
+@pytest.mark.parametrize("why", ["no numba", "three channels", "one voxel"])
 def test_where_the_fused_kernel_cannot_the_torch_path_is_taken(monkeypatch, why):
     import sys
 
     if why == "no numba":
         monkeypatch.setitem(sys.modules, "numba", None)
-        monkeypatch.delitem(sys.modules, "voxnerf.march_cpu", raising=False)
-    grid = some_grid(channels=3 if why == "three channels" else 4)
+        monkeypatch.delitem(sys.modules, "voxnerf.march_cpu_places", raising=False)
+    own = {"three channels": {"channels": 3}, "one voxel": {"resolution": 1}}
+    grid = some_grid(**own.get(why, {}))
     out = render(grid, orbit_camera(10, 10, 4, 4))
     assert "NumbaMarch" not in type(out.emptiness.grad_fn).__name__
     assert out.emptiness.grad_fn.next_functions[0][0].name() != "_NumbaMarchBackward"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,10 +65,10 @@ def _best_kernel(grid: VoxelGrid) -> Kernel:
             import voxnerf.march_triton  # noqa: F401
 
             return "triton"
-        from voxnerf.march_cpu import CHANNELS
+        from voxnerf.march_cpu_places import CHANNELS
     except ImportError:  # numba or triton is not there
         return "torch"
-    return "numba" if grid.config.channels == CHANNELS else "torch"
+    return "numba" if grid.config.channels == CHANNELS and grid.config.resolution > 1 else "torch"
 
 
 def _march_torch(
@@ -100,44 +101,38 @@ class _NumbaMarch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, density, color, scale, origin, directions, enter, passage, config, emptiness_scale):
-        from voxnerf.march_cpu import march_forward
+        from voxnerf import march_cpu
+        from voxnerf.march_cpu_places import Rays, count_samples, make_box
 
-        n, channels = len(directions), color.shape[1]
-        latent = torch.empty(n, channels, dtype=torch.float64)
-        depth, remaining, emptiness, slope = torch.empty(4, n, dtype=torch.float64)
-        setting = (config.density_shift, origin, directions, enter, passage, config, emptiness_scale)
-        march_forward(
-            *_inputs(density, color, scale, *setting), *_arrays(latent, depth, remaining, emptiness, slope)
-        )
-        ctx.save_for_backward(density, color, scale, latent, depth, remaining, slope)
-        ctx.setting = setting
+        r = config.resolution
+        box = make_box(r, config.half_size, config.step_size, WEIGHT_THRESHOLD, emptiness_scale)
+        first = count_samples(_array(passage), box.step)
+        rays = Rays(_array(origin), _array(directions), _array(enter), first)
+        samples, sums = march_cpu.room(rays)
+        ctx.save_for_backward(density, color, scale)
+        ctx.seen = rays, box, torch.get_num_threads(), samples, sums
+        numbers = np.float32(scale.item()), np.float32(config.density_shift)
+        march_cpu.march_forward(_array(density), _array(_by_voxel(color)), *numbers, *ctx.seen)
+        latent, depth, remaining, emptiness = map(torch.from_numpy, sums)
         return latent.float(), depth.float(), remaining.float(), emptiness.sum().float()
 
     @staticmethod
     def backward(ctx, grad_latent, grad_depth, grad_remaining, grad_emptiness):
-        from voxnerf.march_cpu import march_backward
+        from voxnerf.march_cpu import sample_gradients
+        from voxnerf.march_cpu_voxels import inner_product, voxel_gradients
 
-        density, color, scale, *seen = ctx.saved_tensors
-        inputs = _inputs(density, color, scale, *ctx.setting)
-        parts = _n_parts()
-        resolution, channels = density.shape[-1], color.shape[1]
-        grad_density = torch.zeros(parts, resolution**3)
-        grad_color = torch.zeros(parts, resolution**3 * channels)
-        grad_scale = torch.zeros(parts, dtype=torch.float64)
-        grads = grad_latent.contiguous(), grad_depth.contiguous(), grad_remaining.contiguous()
-        march_backward(
-            *inputs,
-            *_arrays(*seen, *grads),
-            grad_emptiness.item(),
-            *_arrays(grad_density, grad_color, grad_scale),
-        )
-        density_sum, color_sum = grad_density[0], grad_color[0]
-        for part in range(1, parts):
-            density_sum += grad_density[part]
-            color_sum += grad_color[part]
-        density_sum = density_sum.view(density.shape)
-        color_sum = color_sum.view(1, *density.shape[2:], channels).permute(0, 4, 1, 2, 3)
-        return density_sum, color_sum, grad_scale.sum().float(), *(None,) * 6
+        density, color, scale = ctx.saved_tensors
+        *how, samples, _ = ctx.seen
+        grads = _array(grad_latent), _array(grad_depth), _array(grad_remaining), grad_emptiness.item()
+        grad_raw = np.empty_like(samples.weight)
+        sample_gradients(_array(_by_voxel(color)), *ctx.seen, grads, grad_raw)
+        grad_density = np.empty(density.shape, np.float32)
+        grad_color = np.empty(_by_voxel(color).shape, np.float32)
+        voxel_gradients(*how, samples.weight, (grads[0], grad_raw), grad_density, grad_color)
+        # The raw density is linear in the voxels, so their gradients hold that of the scale.
+        grad_scale = torch.full_like(scale, inner_product(grad_density, _array(density)) / scale.item())
+        grad_color = torch.from_numpy(grad_color).permute(0, 4, 1, 2, 3)
+        return torch.from_numpy(grad_density), grad_color, grad_scale, *(None,) * 6
 
 
 class _TritonMarch(torch.autograd.Function):
@@ -168,23 +163,10 @@ class _TritonMarch(torch.autograd.Function):
         return grad_density[None, None], grad_color.permute(3, 0, 1, 2)[None], grad_scale, *(None,) * 6
 
 
-def _inputs(density, color, scale, shift, origin, directions, enter, passage, config, emptiness_scale):
-    """Return the arguments that both passes share, as arrays and float32 scalars."""
-    import numpy as np
-
-    interleaved = color.detach().permute(0, 2, 3, 4, 1)
-    arrays = _arrays(density.detach().reshape(-1), interleaved.reshape(-1))
-    numbers = np.float32(scale.item()), np.float32(shift)
-    rays = _arrays(origin, directions, enter, passage)
-    box = np.float32(config.half_size), np.float32(config.step_size), config.resolution
-    limits = np.float32(WEIGHT_THRESHOLD), np.float32(emptiness_scale)
-    return *arrays, *numbers, *rays, *box, *limits, _n_parts()
+def _by_voxel(color: Tensor) -> Tensor:
+    """Return color as [1, z, y, x, channels]."""
+    return color.permute(0, 2, 3, 4, 1)
 
 
-def _n_parts() -> int:
-    """Return the number of shares of rays: one a thread, at most 8, since each has its own gradient."""
-    return min(torch.get_num_threads(), 8)
-
-
-def _arrays(*tensors: Tensor) -> list:
-    return [t.detach().numpy() for t in tensors]
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()

@@ -1,0 +1,148 @@
+"""Where the samples of a ray lie in the grid, for the fused CPU kernels: `march_cpu`, `march_cpu_voxels`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import config, njit
+
+config.SLP_VECTORIZE = 1  # four channels at once: LLVM's pass for that is off by default
+
+CHANNELS = 4  # the kernels are written for Stable Diffusion's latents
+
+# Habits for the sake of numba's vectoriser: rows are taken by index, because unpacking an array gives strided
+# views; offsets are unsigned, because a signed index may count from the end; what divides has numpy's error
+# model, because Python's looks for a zero each time; a parallel loop calls a function for each of its parts.
+EXACT = {"nnan", "ninf", "nsz"}  # nothing that may round otherwise: both passes must find the same places
+MATH = EXACT | {"contract"}
+SUMS = MATH | {"arcp", "reassoc"}
+
+_F, _I, _U = np.float32, np.int32, np.uint32  # numba's float() keeps a float32 as it is
+
+
+class Box(NamedTuple):
+    """How the grid is sampled; float32 but for resolution.
+
+    A point p of the scene lies at p * to_voxels + middle, in voxels, whose centres are whole numbers.
+
+    Attributes:
+        step: in scene units. threshold: of the weight, above which a sample has a color.
+    """
+
+    resolution: int
+    to_voxels: np.float32
+    middle: np.float32
+    step: np.float32
+    threshold: np.float32
+    emptiness_scale: np.float32
+
+
+class Rays(NamedTuple):
+    """n rays from one origin, float32.
+
+    Attributes:
+        origin: [3]. directions: [n, 3]. enter: [n], distance to the box.
+        first: int64 [n + 1], how many samples all rays before each one have.
+    """
+
+    origin: np.ndarray
+    directions: np.ndarray
+    enter: np.ndarray
+    first: np.ndarray
+
+
+class Buffers(NamedTuple):
+    """Room for the samples of one ray at a time, in the processor's cache.
+
+    Attributes:
+        at, bits: uint32 [n]. visible: int64 [n]. share, own: float32 [6, n]. colors: float32 [n, 4].
+        gradient: float64 [n].
+    """
+
+    at: np.ndarray
+    bits: np.ndarray
+    visible: np.ndarray
+    share: np.ndarray
+    own: np.ndarray
+    colors: np.ndarray
+    gradient: np.ndarray
+
+
+def make_box(resolution: int, half_size: float, step: float, threshold: float, emptiness_scale: float) -> Box:
+    """Return the box [-half_size, half_size]^3 of resolution^3 voxels, sampled every `step` scene units."""
+    if resolution < 2:
+        raise ValueError(
+            f"The fused kernel takes the 8 voxels around a sample. Got {resolution} along an axis."
+        )
+    to_voxels, middle = resolution / (2 * half_size), resolution / 2 - 0.5
+    return Box(resolution, *map(_F, (to_voxels, middle, step, threshold, emptiness_scale)))
+
+
+@njit(cache=True)
+def count_samples(passage, step):
+    """Return `Rays.first`: sample i of a ray counts if i * step < passage, in float32 as the plain path."""
+    first = np.zeros(len(passage) + 1, np.int64)
+    for ray in range(len(passage)):
+        n = max(np.int64(passage[ray] / step), 0)
+        while _F(n) * step < passage[ray]:
+            n += 1
+        while n > 0 and _F(n - 1) * step >= passage[ray]:
+            n -= 1
+        first[ray + 1] = first[ray] + n
+    return first
+
+
+@njit
+def make_buffers(rays):
+    """Return buffers for the longest of the rays."""
+    n = np.max(rays.first[1:] - rays.first[:-1])
+    offsets, floats = np.empty((2, n), _U), np.empty((12, n), _F)
+    colors = np.empty((n, CHANNELS), _F)
+    visible, gradient = np.empty(n, np.int64), np.empty(n)
+    return Buffers(offsets[0], offsets[1], visible, floats[:6], floats[6:], colors, gradient)
+
+
+@njit
+def part_of_rays(rays, part, n_parts):
+    """Return the first ray of a part and of the next one; parts have about the same number of samples."""
+    total, n_rays = rays.first[-1], len(rays.enter)
+    start = np.searchsorted(rays.first[:-1], part * total // n_parts) if part > 0 else 0
+    stop = np.searchsorted(rays.first[:-1], (part + 1) * total // n_parts) if part + 1 < n_parts else n_rays
+    return start, stop
+
+
+@njit(fastmath=EXACT)
+def _locate(start, slope, dist, n, box, stride, at, low, high):
+    """Find the pair of voxels around every sample along one axis: add the lower's offset to `at`.
+
+    The share of a voxel is 1 minus its distance. The pair lies inside the grid always: of a sample with one
+    neighbour alone, that is one of the pair, and the other's share is 0.
+    """
+    last = _F(box.resolution - 2)
+    for i in range(n):
+        position = (start + slope * dist[i]) * box.to_voxels + box.middle
+        pair = min(max(np.floor(position), _F(0)), last)
+        beyond = position - pair
+        low[i] = max(min(_F(1) - beyond, _F(1) + beyond), _F(0))
+        high[i] = max(min(beyond, _F(2) - beyond), _F(0))
+        at[i] += _U(_I(pair)) * stride
+
+
+@njit(fastmath=EXACT)
+def walk(rays, box, ray, begin, n, dist, at, share):
+    """Fill in n samples of a ray from its sample `begin` on.
+
+    Args:
+        dist: [n]. at: uint32 [n], offset of the first of the 8 voxels around the sample; the others are 1,
+            resolution and resolution^2 further on.
+        share: [6, n], of the lower and the higher voxel along x, y and z.
+    """
+    for i in range(n):
+        dist[i] = rays.enter[ray] + _F(begin + i) * box.step
+        at[i] = _U(0)
+    stride = 1
+    for axis in range(3):
+        start, slope = rays.origin[axis], rays.directions[ray, axis]
+        _locate(start, slope, dist, n, box, _U(stride), at, share[2 * axis], share[2 * axis + 1])
+        stride *= box.resolution
