@@ -174,30 +174,32 @@ def _colors_along(color, visible, count, offset, at, share, resolution, colors):
 
 
 @njit(fastmath=MATH)
-def _march_ray(density, color, scale, shift, rays, box, ray, buffers, samples, sums):
-    """Fill in one ray's samples and sums."""
-    begin, end = rays.first[ray], rays.first[ray + 1]
-    n, weight, slope = end - begin, samples.weight[begin:end], samples.slope[begin:end]
+def _march_rays(density, color, scale, shift, rays, box, start, stop, samples, sums):
+    """Fill in the samples and sums from one ray to another."""
+    buffers = make_buffers(rays)
     own, at, share = buffers.own, buffers.at, buffers.share
     dist, x, decay, tau, kept, alpha = own[0], own[1], own[2], own[3], own[4], own[5]
-    walk(rays, box, ray, 0, n, dist, at, share)
-    _density_along(density, n, at, share, box.resolution, scale, shift, x)
-    _absorb(x, n, box.step, buffers.bits, decay, tau, kept, alpha)
-    _slope_along(x, decay, n, box.step * scale, slope)
-    sums.remaining[ray] = _composite(kept, alpha, n, weight, samples.beyond[begin:end])
-    sums.depth[ray], sums.emptiness[ray] = _sum_up(weight, dist, n, box.emptiness_scale)
     visible, colors = buffers.visible, buffers.colors
-    l0, l1, l2, l3 = 0.0, 0.0, 0.0, 0.0
-    count = _find_visible(weight, box.threshold, n, visible)
-    _colors_along(color, visible, count, 0, at, share, box.resolution, colors)
-    for m in range(count):
-        w = _D(weight[visible[m]])
-        l0 += w * _D(colors[m, 0])
-        l1 += w * _D(colors[m, 1])
-        l2 += w * _D(colors[m, 2])
-        l3 += w * _D(colors[m, 3])
-    latent = sums.latent[ray]
-    latent[0], latent[1], latent[2], latent[3] = l0, l1, l2, l3
+    for ray in range(start, stop):
+        begin, end = rays.first[ray], rays.first[ray + 1]
+        n, weight, slope = end - begin, samples.weight[begin:end], samples.slope[begin:end]
+        walk(rays, box, ray, 0, n, dist, at, share)
+        _density_along(density, n, at, share, box.resolution, scale, shift, x)
+        _absorb(x, n, box.step, buffers.bits, decay, tau, kept, alpha)
+        _slope_along(x, decay, n, box.step * scale, slope)
+        sums.remaining[ray] = _composite(kept, alpha, n, weight, samples.beyond[begin:end])
+        sums.depth[ray], sums.emptiness[ray] = _sum_up(weight, dist, n, box.emptiness_scale)
+        l0, l1, l2, l3 = 0.0, 0.0, 0.0, 0.0
+        count = _find_visible(weight, box.threshold, n, visible)
+        _colors_along(color, visible, count, 0, at, share, box.resolution, colors)
+        for m in range(count):
+            w = _D(weight[visible[m]])
+            l0 += w * _D(colors[m, 0])
+            l1 += w * _D(colors[m, 1])
+            l2 += w * _D(colors[m, 2])
+            l3 += w * _D(colors[m, 3])
+        latent = sums.latent[ray]
+        latent[0], latent[1], latent[2], latent[3] = l0, l1, l2, l3
 
 
 @njit(parallel=True, fastmath=MATH, cache=True)
@@ -210,10 +212,8 @@ def march_forward(density, color, scale, shift, rays, box, n_parts, samples, sum
     """
     density, color = density.reshape(-1), color.reshape(-1)
     for part in prange(n_parts):
-        buffers = make_buffers(rays)
         start, stop = part_of_rays(rays, part, n_parts)
-        for ray in range(start, stop):
-            _march_ray(density, color, scale, shift, rays, box, ray, buffers, samples, sums)
+        _march_rays(density, color, scale, shift, rays, box, start, stop, samples, sums)
 
 
 @njit(fastmath=SUMS, error_model="numpy")
@@ -228,38 +228,40 @@ def _emptiness_gradients(weight, dist, n, emptiness_scale, far, empty, gradient)
 
 
 @njit(fastmath=MATH)
-def _gradients_along(color, rays, box, ray, buffers, samples, sums, grads, grad_raw):
-    """Fill in grad_raw of one ray's samples.
+def _gradients_along(color, rays, box, start, stop, samples, sums, grads, grad_raw):
+    """Fill in grad_raw from one ray to another.
 
     For weight w_i = alpha_i * T_i, T the transmittance, and any loss, d loss / d optical depth_i = g_i *
     T_{i+1} - (sum over j > i of g_j w_j) - g_end * T_end, with g_i the loss's derivative in w_i.
     """
-    begin, end = rays.first[ray], rays.first[ray + 1]
-    n, weight = end - begin, samples.weight[begin:end]
-    beyond, slope = samples.beyond[begin:end], samples.slope[begin:end]
+    buffers = make_buffers(rays)
     at, share, dist, gradient = buffers.at, buffers.share, buffers.own[0], buffers.gradient
     grad_latent, grad_depth, grad_remaining, grad_emptiness = grads
-    far, empty = _D(grad_depth[ray]), grad_emptiness * _D(box.emptiness_scale)
-    for i in range(n):
-        dist[i] = rays.enter[ray] + _F(i) * box.step
-    behind = far * sums.depth[ray]
-    behind += _emptiness_gradients(weight, dist, n, box.emptiness_scale, far, empty, gradient)
-    g, latent = grad_latent[ray], sums.latent[ray]
-    g0, g1, g2, g3 = _D(g[0]), _D(g[1]), _D(g[2]), _D(g[3])
-    behind += g0 * latent[0] + g1 * latent[1] + g2 * latent[2] + g3 * latent[3]
     visible, colors = buffers.visible, buffers.colors
-    count = _find_visible(weight, box.threshold, n, visible)
-    if count > 0:
-        first = visible[0]
-        walk(rays, box, ray, first, visible[count - 1] + 1 - first, dist, at, share)
-        _colors_along(color, visible, count, first, at, share, box.resolution, colors)
-    for m in range(count):
-        c0, c1, c2, c3 = colors[m, 0], colors[m, 1], colors[m, 2], colors[m, 3]
-        gradient[visible[m]] += g0 * _D(c0) + g1 * _D(c1) + g2 * _D(c2) + g3 * _D(c3)
-    at_end = grad_remaining[ray] * sums.remaining[ray]
-    for i in range(n):
-        behind -= gradient[i] * _D(weight[i])
-        grad_raw[begin + i] = _F(gradient[i] * _D(beyond[i]) - behind - at_end) * slope[i]
+    for ray in range(start, stop):
+        begin, end = rays.first[ray], rays.first[ray + 1]
+        n, weight = end - begin, samples.weight[begin:end]
+        beyond, slope = samples.beyond[begin:end], samples.slope[begin:end]
+        far, empty = _D(grad_depth[ray]), grad_emptiness * _D(box.emptiness_scale)
+        for i in range(n):
+            dist[i] = rays.enter[ray] + _F(i) * box.step
+        behind = far * sums.depth[ray]
+        behind += _emptiness_gradients(weight, dist, n, box.emptiness_scale, far, empty, gradient)
+        g, latent = grad_latent[ray], sums.latent[ray]
+        g0, g1, g2, g3 = _D(g[0]), _D(g[1]), _D(g[2]), _D(g[3])
+        behind += g0 * latent[0] + g1 * latent[1] + g2 * latent[2] + g3 * latent[3]
+        count = _find_visible(weight, box.threshold, n, visible)
+        if count > 0:
+            first = visible[0]
+            walk(rays, box, ray, first, visible[count - 1] + 1 - first, dist, at, share)
+            _colors_along(color, visible, count, first, at, share, box.resolution, colors)
+        for m in range(count):
+            c0, c1, c2, c3 = colors[m, 0], colors[m, 1], colors[m, 2], colors[m, 3]
+            gradient[visible[m]] += g0 * _D(c0) + g1 * _D(c1) + g2 * _D(c2) + g3 * _D(c3)
+        at_end = grad_remaining[ray] * sums.remaining[ray]
+        for i in range(n):
+            behind -= gradient[i] * _D(weight[i])
+            grad_raw[begin + i] = _F(gradient[i] * _D(beyond[i]) - behind - at_end) * slope[i]
 
 
 @njit(parallel=True, fastmath=MATH, cache=True)
@@ -271,7 +273,5 @@ def sample_gradients(color, rays, box, n_parts, samples, sums, grads, grad_raw):
     """
     color = color.reshape(-1)
     for part in prange(n_parts):
-        buffers = make_buffers(rays)
         start, stop = part_of_rays(rays, part, n_parts)
-        for ray in range(start, stop):
-            _gradients_along(color, rays, box, ray, buffers, samples, sums, grads, grad_raw)
+        _gradients_along(color, rays, box, start, stop, samples, sums, grads, grad_raw)

@@ -16,6 +16,7 @@ PLACES = "63385883"  # which version of march_cpu_places: numba keeps what it co
 
 _F, _U, _D = np.float32, np.uint32, np.float64
 _MAX_SLABS = 8  # every other one at the same time; thinner ones cost more than they spread
+_RAYS_ASKED = 64  # enough to know where along z the samples are
 
 
 @njit(inline="always", fastmath=EXACT)
@@ -44,7 +45,7 @@ def _slab_bounds(rays, box, buffers):
     n_cells, layer = box.resolution - 1, _U(box.resolution**2)
     n_slabs = min(_MAX_SLABS, n_cells)
     counts = np.zeros(n_cells)
-    for ray in range(0, len(rays.enter), 16):  # a sixteenth of the rays tells enough
+    for ray in range(0, len(rays.enter), len(rays.enter) // _RAYS_ASKED + 1):
         n = rays.first[ray + 1] - rays.first[ray]
         walk(rays, box, ray, 0, n, buffers.own[0], buffers.at, buffers.share)
         for i in range(n):
