@@ -19,7 +19,7 @@ from numba import njit, prange
 
 from voxnerf.march_cpu_places import CHANNELS, MATH, SUMS, Rays, make_buffers, part_of_rays, walk
 
-PLACES = "63385883"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
+PLACES = "b52ad081"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
 
 _F, _I, _U, _D = np.float32, np.int32, np.uint32, np.float64
 _LOG2_E, _LN2_HIGH, _LN2_LOW = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)

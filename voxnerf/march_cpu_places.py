@@ -96,7 +96,9 @@ def count_samples(passage, step):
 @njit
 def make_buffers(rays):
     """Return buffers for the longest of the rays."""
-    n = np.max(rays.first[1:] - rays.first[:-1])
+    n = 0
+    for ray in range(len(rays.enter)):
+        n = max(n, rays.first[ray + 1] - rays.first[ray])
     offsets, floats = np.empty((2, n), _U), np.empty((12, n), _F)
     colors = np.empty((n, CHANNELS), _F)
     visible, gradient = np.empty(n, np.int64), np.empty(n)
@@ -105,10 +107,12 @@ def make_buffers(rays):
 
 @njit
 def part_of_rays(rays, part, n_parts):
-    """Return the first ray of a part and of the next one; parts have about the same number of samples."""
-    total, n_rays = rays.first[-1], len(rays.enter)
-    start = np.searchsorted(rays.first[:-1], part * total // n_parts) if part > 0 else 0
-    stop = np.searchsorted(rays.first[:-1], (part + 1) * total // n_parts) if part + 1 < n_parts else n_rays
+    """Return the first ray of a part and of the next one; a sample counts as much as a ray."""
+    start, stop, total = 0, 0, rays.first[-1] + len(rays.enter)
+    for ray in range(len(rays.enter)):
+        before = (rays.first[ray] + ray) * n_parts
+        start += before < part * total
+        stop += before < (part + 1) * total
     return start, stop
 
 

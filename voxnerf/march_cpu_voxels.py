@@ -12,7 +12,7 @@ from numba import njit, prange
 
 from voxnerf.march_cpu_places import CHANNELS, EXACT, SUMS, make_buffers, part_of_rays, walk
 
-PLACES = "63385883"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
+PLACES = "b52ad081"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
 
 _F, _U, _D = np.float32, np.uint32, np.float64
 _MAX_SLABS = 8  # every other one at the same time; thinner ones cost more than they spread
