@@ -5,7 +5,7 @@
 "plain" is `tests/reference/plain_render.py`, in the style of the published code: its colors lie channel by
 channel, ours voxel by voxel. "published" is the same with the published step's two backward passes, one for
 the latent picture and one for the emptiness. Every path's values are compared with plain's before anything is
-timed. A path is timed right after a rendering of its own, as in a run, where a step follows a step.
+timed. A path is timed right after renderings of its own, as in a run, where a step follows a step.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SCENES = ("fog", "object")
 PATHS = ("published", "plain", "torch", "numba")
 REFERENCES = PATHS[:2]
 VIEWS = [(30.0, 20.0), (200.0, 50.0)]
+ROUNDS = 3  # of all views, timed together, after one that is not
 
 
 def scene(name: str, config: GridConfig) -> VoxelGrid:
@@ -121,9 +122,8 @@ def measure(size_name: str, scene_name: str, repeats: int) -> list[dict]:
                 compare(ours, theirs)
     for _ in range(repeats):
         for path in PATHS:
-            for camera in cameras:
-                one(path, grids[path], camera)
-            runs = [one(path, grids[path], c)[:2] for c in cameras]
+            rounds = [[one(path, grids[path], c)[:2] for c in cameras] for _ in range(1 + ROUNDS)]
+            runs = [run for later in rounds[1:] for run in later]
             times[path].append([1e3 * statistics.mean(part) for part in zip(*runs)])
     memory = {path: extra_mib(path, grids[path], cameras[0]) for path in PATHS}
     rows = []

@@ -110,7 +110,7 @@ def gradients_of(grid, camera, kernel):
 
 @pytest.mark.parametrize("resolution", [2, 3, 5, 8, 9, 10, 17, 33])
 def test_gradients_are_the_plain_path_s_for_any_number_of_slabs_and_any_view(resolution):
-    """The fused CPU kernel writes its gradients in up to 8 slabs along z, in two rounds."""
+    """The fused CPU kernel writes its gradients in up to 8 slabs along y, in two rounds."""
     grid = some_grid(resolution=resolution)
     for azimuth, elevation, radius in (
         (0, 0, 1.5),

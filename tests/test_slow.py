@@ -5,61 +5,15 @@ import resource
 import pytest
 import torch
 
+from benchmarks.random_sd15 import write_sd15
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def sd15_folder(tmp_path_factory):
-    """Write a pipeline with SD 1.5's real configuration and random bfloat16 weights."""
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from sjc_debiased.menagerie.tokenizers import clip_tokenizer
-
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            sample_size=512,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                hidden_size=768,
-                intermediate_size=3072,
-                num_hidden_layers=12,
-                num_attention_heads=12,
-                projection_dim=768,
-            )
-        )
-    finally:
-        torch.set_default_dtype(torch.float32)
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        set_alpha_to_one=False,
-        skip_prk_steps=True,
-        steps_offset=1,
-    )
-    assert sum(p.numel() for p in unet.parameters()) == 859_520_964, "SD 1.5's U-Net"
-    tokenizer = clip_tokenizer()
-    tokenizer.model_max_length = 77
     folder = tmp_path_factory.mktemp("sd15")
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    write_sd15(folder)
     return folder
 
 

@@ -119,7 +119,7 @@ class _NumbaMarch(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_latent, grad_depth, grad_remaining, grad_emptiness):
         from voxnerf.march_cpu import sample_gradients
-        from voxnerf.march_cpu_voxels import inner_product, voxel_gradients
+        from voxnerf.march_cpu_voxels import voxel_gradients
 
         density, color, scale = ctx.saved_tensors
         *how, samples, _ = ctx.seen
@@ -128,9 +128,9 @@ class _NumbaMarch(torch.autograd.Function):
         sample_gradients(_array(_by_voxel(color)), *ctx.seen, grads, grad_raw)
         grad_density = np.empty(density.shape, np.float32)
         grad_color = np.empty(_by_voxel(color).shape, np.float32)
-        voxel_gradients(*how, samples.weight, (grads[0], grad_raw), grad_density, grad_color)
-        # The raw density is linear in the voxels, so their gradients hold that of the scale.
-        grad_scale = torch.full_like(scale, inner_product(grad_density, _array(density)) / scale.item())
+        to_voxels = samples.weight, (grads[0], grad_raw), grad_density, grad_color
+        product = voxel_gradients(_array(density), *how, *to_voxels)
+        grad_scale = torch.full_like(scale, product / scale.item())  # raw density is linear in the voxels
         grad_color = torch.from_numpy(grad_color).permute(0, 4, 1, 2, 3)
         return torch.from_numpy(grad_density), grad_color, grad_scale, *(None,) * 6
 

@@ -217,13 +217,13 @@ def march_forward(density, color, scale, shift, rays, box, n_parts, samples, sum
 
 
 @njit(fastmath=SUMS, error_model="numpy")
-def _emptiness_gradients(weight, dist, n, emptiness_scale, far, empty, gradient):
+def _emptiness_gradients(weight, enter, n, box, far, empty, gradient):
     """Write a loss's derivatives in w, far * dist + empty / (1 + scale * w); return sum of w * the latter."""
     total = 0.0
     for i in range(n):
-        gradient[i] = empty * _D(_F(1) / (_F(1) + emptiness_scale * weight[i]))
-        total += gradient[i] * _D(weight[i])
-        gradient[i] += far * _D(dist[i])
+        slope = empty * _D(_F(1) / (_F(1) + box.emptiness_scale * weight[i]))
+        total += slope * _D(weight[i])
+        gradient[i] = slope + far * _D(enter + _F(i) * box.step)
     return total
 
 
@@ -243,10 +243,8 @@ def _gradients_along(color, rays, box, start, stop, samples, sums, grads, grad_r
         n, weight = end - begin, samples.weight[begin:end]
         beyond, slope = samples.beyond[begin:end], samples.slope[begin:end]
         far, empty = _D(grad_depth[ray]), grad_emptiness * _D(box.emptiness_scale)
-        for i in range(n):
-            dist[i] = rays.enter[ray] + _F(i) * box.step
         behind = far * sums.depth[ray]
-        behind += _emptiness_gradients(weight, dist, n, box.emptiness_scale, far, empty, gradient)
+        behind += _emptiness_gradients(weight, rays.enter[ray], n, box, far, empty, gradient)
         g, latent = grad_latent[ray], sums.latent[ray]
         g0, g1, g2, g3 = _D(g[0]), _D(g[1]), _D(g[2]), _D(g[3])
         behind += g0 * latent[0] + g1 * latent[1] + g2 * latent[2] + g3 * latent[3]

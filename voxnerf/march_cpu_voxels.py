@@ -1,8 +1,9 @@
 """The gradients of all samples, added to the voxels around them: the second half of `march_cpu`'s way back.
 
-Threads share one gradient. The grid is cut along z into slabs of cells: the samples in a slab write its
+Threads share one gradient. The grid is cut along y into slabs of cells: the samples in a slab write its
 layers of voxels and the next slab's first one. Slabs 0, 2, 4, ... are done first and 1, 3, 5, ... then, so
-that those at work never touch, and each voxel's sum has one order, however many threads there are.
+that those at work never touch, and each voxel's sum has one order, however many threads there are. Along y,
+because that is up: most rays meet few slabs.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ PLACES = "b52ad081"  # which version of march_cpu_places: numba keeps what it co
 
 _F, _U, _D = np.float32, np.uint32, np.float64
 _MAX_SLABS = 8  # every other one at the same time; thinner ones cost more than they spread
-_RAYS_ASKED = 64  # enough to know where along z the samples are
+_RAYS_ASKED = 64  # enough to know where along y the samples are
 
 
 @njit(inline="always", fastmath=EXACT)
 def _is_past(i, boundary, start, slope, enter, box):
-    """Say whether sample i lies behind the boundary along z, in the direction of the ray."""
+    """Say whether sample i lies behind the boundary along y, in the direction of the ray."""
     position = (start + slope * (enter + _F(i) * box.step)) * box.to_voxels + box.middle
     return (np.floor(position) >= boundary) == (slope >= _F(0))
 
 
 @njit(fastmath=EXACT)
 def _cut(rays, box, ray, boundary):
-    """Return how many samples of a ray lie before a boundary along z, a whole number of voxels."""
-    n, start, slope = rays.first[ray + 1] - rays.first[ray], rays.origin[2], rays.directions[ray, 2]
+    """Return how many samples of a ray lie before a boundary along y, a whole number of voxels."""
+    n, start, slope = rays.first[ray + 1] - rays.first[ray], rays.origin[1], rays.directions[ray, 1]
     reach = ((boundary - box.middle) / box.to_voxels - start) / (slope if slope != _F(0) else _F(1))
     i = np.int64(min(max((reach - rays.enter[ray]) / box.step, _F(0)), _F(n)))
     while i > 0 and _is_past(i - 1, boundary, start, slope, rays.enter[ray], box):
@@ -41,15 +42,15 @@ def _cut(rays, box, ray, boundary):
 
 @njit
 def _slab_bounds(rays, box, buffers):
-    """Return each slab's first cell along z, and the last one's end: all have about as many samples."""
-    n_cells, layer = box.resolution - 1, _U(box.resolution**2)
+    """Return each slab's first cell along y, and the last one's end: all have about as many samples."""
+    n_cells, row = box.resolution - 1, _U(box.resolution)
     n_slabs = min(_MAX_SLABS, n_cells)
     counts = np.zeros(n_cells)
     for ray in range(0, len(rays.enter), len(rays.enter) // _RAYS_ASKED + 1):
         n = rays.first[ray + 1] - rays.first[ray]
         walk(rays, box, ray, 0, n, buffers.own[0], buffers.at, buffers.share)
         for i in range(n):
-            counts[buffers.at[i] // layer] += 1
+            counts[buffers.at[i] // row % row] += 1
     below = np.cumsum(counts)
     bounds = np.zeros(n_slabs + 1, np.int64)
     bounds[n_slabs] = n_cells
@@ -67,7 +68,7 @@ def _cut_rays(rays, box, bounds, start, stop, cuts):
     """
     n_slabs = len(bounds) - 1
     for ray in range(start, stop):
-        up, n = rays.directions[ray, 2] >= _F(0), rays.first[ray + 1] - rays.first[ray]
+        up, n = rays.directions[ray, 1] >= _F(0), rays.first[ray + 1] - rays.first[ray]
         for slab in range(1, n_slabs):
             cuts[ray, slab] = _cut(rays, box, ray, _F(bounds[slab]))
         cuts[ray, 0] = 0 if up else n
@@ -75,13 +76,14 @@ def _cut_rays(rays, box, bounds, start, stop, cuts):
 
 
 @njit
-def _clear_slab(grad_density, grad_color, slab, bounds, layer):
+def _clear_slab(grad_density, grad_color, slab, bounds, resolution):
     """Write zeros to a slab's layers, but to those of an odd slab's that its neighbours have written."""
     odd, last = slab % 2, len(bounds) - 2
-    begin = (bounds[slab] + odd) * layer
-    end = (bounds[slab + 1] + (1 if slab == last else 1 - odd)) * layer
-    grad_density[begin:end] = _F(0)
-    grad_color[begin * CHANNELS : end * CHANNELS] = _F(0)
+    low, high = bounds[slab] + odd, bounds[slab + 1] + (1 if slab == last else 1 - odd)
+    for z in range(resolution):
+        begin, end = (z * resolution + low) * resolution, (z * resolution + high) * resolution
+        grad_density[begin:end] = _F(0)
+        grad_color[begin * CHANNELS : end * CHANNELS] = _F(0)
 
 
 @njit(fastmath=SUMS)
@@ -138,15 +140,25 @@ def _add_slab(rays, box, slab, cuts, buffers, weight, grads, grad_density, grad_
             _add_color(grad_color, g, w, box.threshold, n, at, share, box.resolution)
 
 
+@njit(fastmath=SUMS)
+def _inner_product(a, b):
+    total = 0.0
+    for i in range(len(a)):
+        total += _D(a[i]) * _D(b[i])
+    return total
+
+
 @njit(parallel=True, cache=True)
-def voxel_gradients(rays, box, n_parts, weight, grads, grad_density, grad_color):
+def voxel_gradients(density, rays, box, n_parts, weight, grads, grad_density, grad_color):
     """Fill in the voxels' gradients: grad_density [1, 1, z, y, x], grad_color [1, z, y, x, 4].
 
+    Returns the sum of density * grad_density, float64.
+
     Args:
-        weight: `Samples.weight`.
+        density: [1, 1, z, y, x]. weight: `Samples.weight`.
         grads: the loss's derivatives in latent [n, 4] and in every sample's raw density.
     """
-    grad_density, grad_color = grad_density.reshape(-1), grad_color.reshape(-1)
+    density, grad_density, grad_color = density.reshape(-1), grad_density.reshape(-1), grad_color.reshape(-1)
     bounds = _slab_bounds(rays, box, make_buffers(rays))
     cuts = np.empty((len(rays.enter), len(bounds)), np.int64)
     for part in prange(n_parts):
@@ -156,14 +168,11 @@ def voxel_gradients(rays, box, n_parts, weight, grads, grad_density, grad_color)
         for part in prange(n_parts):
             buffers = make_buffers(rays)
             for slab in range(2 * part + odd, len(bounds) - 1, 2 * n_parts):
-                _clear_slab(grad_density, grad_color, slab, bounds, box.resolution**2)
+                _clear_slab(grad_density, grad_color, slab, bounds, box.resolution)
                 _add_slab(rays, box, slab, cuts, buffers, weight, grads, grad_density, grad_color)
-
-
-@njit(fastmath=SUMS, cache=True)
-def inner_product(a, b):
-    """Return sum of a * b over two arrays of one size, summed in float64."""
-    a, b, total = a.reshape(-1), b.reshape(-1), 0.0
-    for i in range(len(a)):
-        total += _D(a[i]) * _D(b[i])
-    return total
+    products, n_voxels = np.empty(_MAX_SLABS), len(density)
+    for part in prange(n_parts):
+        for i in range(part, _MAX_SLABS, n_parts):
+            begin, end = i * n_voxels // _MAX_SLABS, (i + 1) * n_voxels // _MAX_SLABS
+            products[i] = _inner_product(density[begin:end], grad_density[begin:end])
+    return products.sum()

@@ -1,0 +1,80 @@
+"""Write Stable Diffusion 1.5 at full size with random weights, for what needs its size and not its pictures.
+
+    python benchmarks/random_sd15.py FOLDER
+    python benchmarks/bench_step.py --model FOLDER --steps 5 --warmup_steps 2
+
+2.1 GB in bfloat16.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+import tyro
+
+
+def write_sd15(folder: Path) -> None:
+    """Write a pipeline with SD 1.5's configuration, random bfloat16 weights and the menagerie's tokenizer."""
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from sjc_debiased.menagerie.tokenizers import clip_tokenizer
+
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            sample_size=512,
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=768,
+                intermediate_size=3072,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                projection_dim=768,
+            )
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)
+    scheduler = PNDMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        set_alpha_to_one=False,
+        skip_prk_steps=True,
+        steps_offset=1,
+    )
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964, "SD 1.5's U-Net"
+    tokenizer = clip_tokenizer()
+    tokenizer.model_max_length = 77
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def main(folder: tyro.conf.Positional[Path]) -> None:
+    """Write the pipeline to a new folder."""
+    if folder.exists():
+        raise SystemExit(f"The model is written to a new folder. {folder} is there. Name another one.")
+    write_sd15(folder)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
