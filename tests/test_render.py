@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,21 +85,40 @@ def test_render_equals_loops(azimuth, kernel):
     torch.testing.assert_close(out.emptiness, torch.log1p(10 * weights).mean(), atol=1e-5, rtol=1e-4)
 
 
+LOSSES = {
+    "latent": lambda out: out.latent.sin().sum(),
+    "depth": lambda out: out.depth.square().mean(),
+    "opacity": lambda out: out.opacity.sin().sum(),
+    "emptiness": lambda out: out.emptiness,
+}
+
+
+def opaque_ball(resolution):
+    grid = some_grid(resolution=resolution)
+    axis = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    with torch.no_grad():
+        grid.density.copy_(200 * (0.5 - (x**2 + y**2 + z**2).sqrt())[None, None])
+    return grid
+
+
 @KERNELS
-def test_gradients_behind_something_opaque(kernel):
-    """Tiny gradients count, since Adamax enlarges them: both kernels against float64."""
-    camera, gradients = orbit_camera(50, 20, 7, 7), []
-    for grid, path in ((some_grid().double(), "torch"), (some_grid(), kernel)):
-        with torch.no_grad():
-            grid.density.mul_(8)
-        out = render(grid, camera, kernel=path)
-        (out.latent.sin().sum() + out.depth.square().mean() + 50 * out.emptiness).backward()
-        gradients.append([p.grad for p in grid.parameters()])
-    for exact, ours in zip(*gradients):
-        scale = exact.abs().max()
-        torch.testing.assert_close(ours.double() / scale, exact / scale, atol=1e-5, rtol=0)
-        deep = exact.abs() > 1e-9 * scale
-        assert ((ours - exact).abs()[deep] < 0.01 * exact.abs()[deep]).float().mean() > 0.999
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_behind_something_opaque(kernel, loss):
+    """Tiny gradients count, since Adamax enlarges them: in float32 against float64, a decade at a time."""
+    resolution, gradients = 12 if kernel == "triton" else 40, []  # Triton's interpreter is slow
+    for grid, path in ((opaque_ball(resolution).double(), "torch"), (opaque_ball(resolution), kernel)):
+        LOSSES[loss](render(grid, orbit_camera(50, 20, 7, 7), kernel=path)).backward()
+        gradients.append(grid.density.grad.double())
+    exact, ours = gradients
+    largest, decades = exact.abs().max(), 0
+    torch.testing.assert_close(ours / largest, exact / largest, atol=1e-5, rtol=0)
+    for decade in range(12):
+        here = (exact.abs() <= 10.0**-decade * largest) & (exact.abs() > 10.0 ** -(decade + 1) * largest)
+        if here.sum() > 20:
+            decades += 1
+            assert ((ours - exact).abs()[here] / exact.abs()[here]).median() < 5e-5, decade
+    assert decades > 4
 
 
 def gradients_of(grid, camera, kernel):
@@ -125,23 +145,70 @@ def test_gradients_are_the_plain_path_s_for_any_number_of_slabs_and_any_view(res
             torch.testing.assert_close(ours / largest, expected / largest, atol=1e-4, rtol=0)
 
 
-def test_the_fused_kernel_s_bits_do_not_depend_on_the_number_of_threads():
-    grid, camera, threads = some_grid(resolution=40), orbit_camera(30, 20, 32, 32), torch.get_num_threads()
+def test_the_fused_kernel_s_bits_do_not_depend_on_the_number_of_threads(monkeypatch):
+    grid, camera = some_grid(resolution=40), orbit_camera(30, 20, 32, 32)
     found = []
     for n in (1, 2, 3, 8):
-        torch.set_num_threads(n)
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n: n)  # what the kernel asks
         seen = march(grid, *camera_rays(camera), 10.0, "numba")
-        # The background and the loss are torch's, whose sums may depend on the threads.
         loss = [seen.latent, seen.depth, seen.remaining, seen.emptiness]
         grid.zero_grad()
         torch.autograd.backward(loss, [torch.ones_like(t) for t in loss])
         found.append(
             [*(t.detach() for t in loss), *(p.grad for p in grid.parameters() if p.grad is not None)]
         )
-    torch.set_num_threads(threads)
     for others in found[1:]:
         assert len(others) == 7
         assert all(torch.equal(a, b) for a, b in zip(found[0], others))
+
+
+@pytest.mark.parametrize("at", [[1.2, 0.5, -0.8], [0.1, -0.2, 0.3], [0.0, 1.0, 0.0], [0.5, -1.4, 0.0]])
+@pytest.mark.parametrize("resolution", [2, 3, 9, 40])
+def test_every_sample_lies_in_the_one_slab_that_adds_its_gradients(resolution, at):
+    """Or two threads would write one voxel at the same time, seldom."""
+    from voxnerf import march_cpu_places as cpu
+    from voxnerf.march_cpu_voxels import _cut_rays, _slab_bounds
+
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.cat([torch.randn(200, 3, generator=generator), torch.eye(3), -torch.eye(3)])
+    directions[:20, 1] *= 1e-6
+    directions, origin = torch.nn.functional.normalize(directions), torch.tensor(at)
+    grid = some_grid(resolution=resolution)
+    enter, leave = intersect_box(origin, directions, grid.aabb)
+    box = cpu.make_box(resolution, grid.config.half_size, grid.config.step_size, WEIGHT_THRESHOLD, 10.0)
+    first = cpu.count_samples((leave - enter).numpy(), box.step)
+    rays, n_rays = cpu.Rays(origin.numpy(), directions.numpy(), enter.numpy(), first), len(directions)
+    assert first[-1] > 100
+    buffers = cpu.make_buffers(rays)
+    bounds = _slab_bounds(rays, box, buffers)
+    assert bounds[0] == 0 and bounds[-1] == resolution - 1 and (np.diff(bounds) > 0).all()
+    cuts = np.full((n_rays, len(bounds)), -1)
+    _cut_rays(rays, box, bounds, 0, n_rays, cuts)
+    for ray in range(n_rays):
+        n = first[ray + 1] - first[ray]
+        cpu.walk(rays, box, ray, 0, n, buffers.own[0], buffers.at, buffers.share)
+        cell = buffers.at[:n] // resolution % resolution
+        expected = np.searchsorted(bounds, cell, side="right") - 1
+        found = np.full(n, -1)
+        for slab, pair in enumerate(zip(cuts[ray, :-1], cuts[ray, 1:])):
+            assert (found[min(pair) : max(pair)] == -1).all(), "no sample lies in two slabs"
+            found[min(pair) : max(pair)] = slab
+        assert (found == expected).all()
+
+
+@pytest.mark.parametrize("own", [{"channels": 3}, {"resolution": 1}, "double"])
+def test_the_fused_kernel_refuses_what_it_cannot_render(own):
+    grid = some_grid().double() if own == "double" else some_grid(**own)
+    with pytest.raises(ValueError, match=r"cannot render this grid.*Got .* Take kernel='torch'"):
+        render(grid, orbit_camera(10, 10, 4, 4), kernel="numba")
+
+
+def test_an_exponent_far_below_zero_has_a_gradient_of_zero():
+    grid = some_grid()
+    with torch.no_grad():
+        grid.log_density_scale.fill_(-120.0)
+    gradients_of(grid, orbit_camera(10, 10, 4, 4), "numba")
+    assert grid.log_density_scale.grad == 0
 
 
 @KERNELS
@@ -153,6 +220,14 @@ def test_a_second_backward_pass_adds_the_same_again(kernel):
     latent.sum().backward()
     for first, both in zip(once, grid.parameters()):
         torch.testing.assert_close(both.grad, 2 * first)
+
+
+def test_a_gradient_of_a_gradient_is_refused_by_the_fused_kernel():
+    grid = some_grid()
+    latent = render(grid, orbit_camera(10, 10, 6, 6), kernel="numba").latent
+    (slope,) = torch.autograd.grad(latent.square().sum(), grid.density, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        slope.sum().backward()
 
 
 @KERNELS
@@ -211,7 +286,6 @@ def test_where_the_fused_kernel_cannot_the_torch_path_is_taken(monkeypatch, why)
     own = {"three channels": {"channels": 3}, "one voxel": {"resolution": 1}}
     grid = some_grid(**own.get(why, {}))
     out = render(grid, orbit_camera(10, 10, 4, 4))
-    assert "NumbaMarch" not in type(out.emptiness.grad_fn).__name__
     assert out.emptiness.grad_fn.next_functions[0][0].name() != "_NumbaMarchBackward"
 
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from voxnerf.grid import VoxelGrid
 from voxnerf.rays import intersect_box
@@ -42,8 +43,8 @@ def march(
 
     Args:
         origin: [3]. directions: [n, 3], unit length.
-        kernel: "numba" is fused for the CPU and four channels, "triton" for CUDA, both in float32; "auto"
-            takes the one that fits, or "torch", which fits everything.
+        kernel: "numba" is fused for the CPU, four channels and at least two voxels along an axis, "triton"
+            for CUDA, both in float32; "auto" takes the one that fits, or "torch", which fits everything.
     """
     enter, leave = intersect_box(origin, directions, grid.aabb)
     passage = leave - enter
@@ -52,7 +53,7 @@ def march(
         return _march_torch(grid, origin, directions, enter, passage, emptiness_scale)
     fused = {"numba": _NumbaMarch, "triton": _TritonMarch}[chosen]
     args = origin, directions, enter, passage, grid.config, emptiness_scale
-    *seen, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale.exp(), *args)
+    *seen, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale, *args)
     n_samples = (passage.max() / grid.config.step_size).floor().clamp(min=0) + 1  # not read: no device sync
     return March(*seen, emptiness / (n_samples * len(directions)))
 
@@ -65,10 +66,10 @@ def _best_kernel(grid: VoxelGrid) -> Kernel:
             import voxnerf.march_triton  # noqa: F401
 
             return "triton"
-        from voxnerf.march_cpu_places import CHANNELS
+        from voxnerf.march_cpu_places import refusal
     except ImportError:  # numba or triton is not there
         return "torch"
-    return "numba" if grid.config.channels == CHANNELS and grid.config.resolution > 1 else "torch"
+    return "torch" if refusal(grid.density, grid.color) else "numba"
 
 
 def _march_torch(
@@ -100,59 +101,78 @@ class _NumbaMarch(torch.autograd.Function):
     """Latent, depth, remaining and the sum (not the mean) of the emptiness terms, by `march_cpu`."""
 
     @staticmethod
-    def forward(ctx, density, color, scale, origin, directions, enter, passage, config, emptiness_scale):
-        from voxnerf import march_cpu
-        from voxnerf.march_cpu_places import Rays, count_samples, make_box
+    def forward(ctx, density, color, log_scale, origin, directions, enter, passage, config, emptiness_scale):
+        from voxnerf.march_cpu import empty_results, march_forward
+        from voxnerf.march_cpu_places import Rays, count_samples, make_box, refusal
 
-        r = config.resolution
-        box = make_box(r, config.half_size, config.step_size, WEIGHT_THRESHOLD, emptiness_scale)
+        if why := refusal(density, color):
+            raise ValueError(f"The fused CPU kernel cannot render this grid: {why} Take kernel='torch'.")
+        step = config.step_size
+        box = make_box(config.resolution, config.half_size, step, WEIGHT_THRESHOLD, emptiness_scale)
         first = count_samples(_array(passage), box.step)
         rays = Rays(_array(origin), _array(directions), _array(enter), first)
-        samples, sums = march_cpu.room(rays)
-        ctx.save_for_backward(density, color, scale)
-        ctx.seen = rays, box, torch.get_num_threads(), samples, sums
-        numbers = np.float32(scale.item()), np.float32(config.density_shift)
-        march_cpu.march_forward(_array(density), _array(_by_voxel(color)), *numbers, *ctx.seen)
-        latent, depth, remaining, emptiness = map(torch.from_numpy, sums)
-        return latent.float(), depth.float(), remaining.float(), emptiness.sum().float()
+        samples, sums = empty_results(rays)
+        scale, shift = np.float32(log_scale.exp().item()), np.float32(config.density_shift)
+        threads = torch.get_num_threads()
+        grid = _array(density), _array(_by_voxel(color))
+        march_forward(*grid, scale, shift, rays, box, threads, samples, sums)
+        kept = map(torch.from_numpy, (first, *samples, *sums))
+        ctx.save_for_backward(density, color, log_scale, origin, directions, enter, *kept)
+        ctx.box, ctx.threads = box, threads
+        latent, depth, remaining, emptiness = sums
+        seen = (torch.from_numpy(a).float() for a in (latent, depth, remaining))
+        return *seen, torch.tensor(emptiness.sum(), dtype=torch.float32)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_latent, grad_depth, grad_remaining, grad_emptiness):
-        from voxnerf.march_cpu import sample_gradients
+        from voxnerf.march_cpu import Samples, Sums, sample_gradients
+        from voxnerf.march_cpu_places import Rays
         from voxnerf.march_cpu_voxels import voxel_gradients
 
-        density, color, scale = ctx.saved_tensors
-        *how, samples, _ = ctx.seen
+        density, color, log_scale, *rest = ctx.saved_tensors
+        rest = [_array(t) for t in rest]
+        rays, samples, sums = Rays(*rest[:4]), Samples(*rest[4:7]), Sums(*rest[7:])
+        box, threads, colors = ctx.box, ctx.threads, _array(_by_voxel(color))
         grads = _array(grad_latent), _array(grad_depth), _array(grad_remaining), grad_emptiness.item()
         grad_raw = np.empty_like(samples.weight)
-        sample_gradients(_array(_by_voxel(color)), *ctx.seen, grads, grad_raw)
-        grad_density = np.empty(density.shape, np.float32)
-        grad_color = np.empty(_by_voxel(color).shape, np.float32)
-        to_voxels = samples.weight, (grads[0], grad_raw), grad_density, grad_color
-        product = voxel_gradients(_array(density), *how, *to_voxels)
-        grad_scale = torch.full_like(scale, product / scale.item())  # raw density is linear in the voxels
+        sample_gradients(colors, rays, box, threads, samples, sums, grads, grad_raw)
+        grad_density, grad_color = np.empty(density.shape, np.float32), np.empty(colors.shape, np.float32)
+        product = voxel_gradients(
+            _array(density),
+            rays,
+            box,
+            threads,
+            samples.weight,
+            (grads[0], grad_raw),
+            grad_density,
+            grad_color,
+        )
+        # Density and exp(log_scale) enter as a product alone, so this is the derivative in log_scale.
+        grad_log_scale = torch.full_like(log_scale, product)
         grad_color = torch.from_numpy(grad_color).permute(0, 4, 1, 2, 3)
-        return torch.from_numpy(grad_density), grad_color, grad_scale, *(None,) * 6
+        return torch.from_numpy(grad_density), grad_color, grad_log_scale, *(None,) * 6
 
 
 class _TritonMarch(torch.autograd.Function):
     """The same by `march_triton`."""
 
     @staticmethod
-    def forward(ctx, density, color, scale, origin, directions, enter, passage, config, emptiness_scale):
+    def forward(ctx, density, color, log_scale, origin, directions, enter, passage, config, emptiness_scale):
         from voxnerf.march_triton import march_forward
 
-        r = config.resolution
+        r, scale = config.resolution, log_scale.detach().exp()
         to_voxels, middle = r / (2 * config.half_size), r / 2 - 0.5
         numbers = config.density_shift, to_voxels, middle, config.step_size, WEIGHT_THRESHOLD, emptiness_scale
         rays = tuple(t.contiguous() for t in (origin, directions, enter, passage))
-        grid = density.detach()[0, 0].contiguous(), color.detach()[0].permute(1, 2, 3, 0).contiguous()
-        latent, depth, optical_depth, emptiness = march_forward(rays, numbers, *grid, scale.detach())
+        grid = density.detach()[0, 0].contiguous(), _by_voxel(color.detach())[0].contiguous()
+        latent, depth, optical_depth, emptiness = march_forward(rays, numbers, *grid, scale)
         ctx.save_for_backward(*rays, *grid, scale, optical_depth)
         ctx.numbers = numbers
         return latent, depth, torch.exp(-optical_depth), emptiness.sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         from voxnerf.march_triton import march_backward
 
@@ -160,7 +180,12 @@ class _TritonMarch(torch.autograd.Function):
         grads = tuple(g.contiguous() for g in grads)
         made = march_backward(tuple(rays), ctx.numbers, density, color, scale, optical_depth, grads)
         grad_density, grad_color, grad_scale = made
-        return grad_density[None, None], grad_color.permute(3, 0, 1, 2)[None], grad_scale, *(None,) * 6
+        return (
+            grad_density[None, None],
+            grad_color.permute(3, 0, 1, 2)[None],
+            grad_scale * scale,
+            *(None,) * 6,
+        )
 
 
 def _by_voxel(color: Tensor) -> Tensor:

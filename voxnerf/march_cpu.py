@@ -1,4 +1,4 @@
-"""Ray marching fused into one pass over each ray, compiled by numba: SJC's numbers, a sixth of the memory.
+"""Ray marching fused into one pass over each ray and one back, compiled by numba, in a sixth of the memory.
 
 Forward, the samples of one ray lie in buffers that stay in the processor's cache, and each quantity is one
 plain loop over them, so that the compiler can do many samples at once; three numbers a sample are kept.
@@ -17,9 +17,20 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from voxnerf.march_cpu_places import CHANNELS, MATH, SUMS, Rays, make_buffers, part_of_rays, walk
+from voxnerf.march_cpu_places import (
+    CHANNELS,
+    EXACT,
+    MATH,
+    SUMS,
+    Rays,
+    dist_at,
+    make_buffers,
+    part_of_rays,
+    walk,
+)
 
-PLACES = "b52ad081"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
+# The digest of march_cpu_places. Numba looks at this file alone to see whether it must compile again.
+PLACES = "5953b6c5"
 
 _F, _I, _U, _D = np.float32, np.int32, np.uint32, np.float64
 _LOG2_E, _LN2_HIGH, _LN2_LOW = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)
@@ -54,7 +65,7 @@ class Sums(NamedTuple):
     emptiness: np.ndarray
 
 
-def room(rays: Rays) -> tuple[Samples, Sums]:
+def empty_results(rays: Rays) -> tuple[Samples, Sums]:
     """Return arrays for what `march_forward` finds on these rays."""
     n = len(rays.enter)
     return Samples(*np.empty((3, rays.first[-1]), _F)), Sums(np.empty((n, CHANNELS)), *np.empty((3, n)))
@@ -83,7 +94,7 @@ def _twice_atanh(s):
 @njit(fastmath=MATH, error_model="numpy")
 def _absorb(x, n, step, bits, decay, tau, kept, alpha):
     """Write exp(-|x|), the optical depth softplus(x) * step, exp(-depth), and alpha = 1 - exp(-depth)."""
-    powers = bits.view(np.float32)
+    powers = bits.view(np.float32)  # decay and alpha hold the rest of an exponential until it is put together
     for i in range(n):
         tau[i] = abs(x[i])
     _exp_parts(tau, n, bits, decay)
@@ -91,7 +102,7 @@ def _absorb(x, n, step, bits, decay, tau, kept, alpha):
         decay[i] = powers[i] + powers[i] * decay[i]
         tau[i] = (max(x[i], _F(0)) + _twice_atanh(decay[i] / (_F(2) + decay[i]))) * step
     _exp_parts(tau, n, bits, alpha)
-    for i in range(n):  # thin samples have the power 1, so that no digit is lost
+    for i in range(n):  # where 2^-k is 1 no digit of a thin sample is lost
         kept[i] = powers[i] + powers[i] * alpha[i]
         alpha[i] = (_F(1) - powers[i]) - powers[i] * alpha[i]
 
@@ -153,7 +164,7 @@ def _find_visible(weight, threshold, n, visible):
     return count
 
 
-@njit(fastmath=MATH)
+@njit(fastmath=EXACT)
 def _colors_along(color, visible, count, offset, at, share, resolution, colors):
     """Write the colors of the visible samples to colors [count, 4]; at, share: from sample `offset` on."""
     row, layer = _U(resolution), _U(resolution**2)
@@ -223,7 +234,7 @@ def _emptiness_gradients(weight, enter, n, box, far, empty, gradient):
     for i in range(n):
         slope = empty * _D(_F(1) / (_F(1) + box.emptiness_scale * weight[i]))
         total += slope * _D(weight[i])
-        gradient[i] = slope + far * _D(enter + _F(i) * box.step)
+        gradient[i] = slope + far * _D(dist_at(i, enter, box.step))
     return total
 
 

@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import config, njit
+from torch import float32
 
-config.SLP_VECTORIZE = 1  # four channels at once: LLVM's pass for that is off by default
+config.SLP_VECTORIZE = 1  # four channels at once; for all that numba compiles in this process from here on
 
 CHANNELS = 4  # the kernels are written for Stable Diffusion's latents
+MAX_RESOLUTION = 1625  # its cube is the largest below 2^32
 
 # Habits for the sake of numba's vectoriser: rows are taken by index, because unpacking an array gives strided
 # views; offsets are unsigned, because a signed index may count from the end; what divides has numpy's error
 # model, because Python's looks for a zero each time; a parallel loop calls a function for each of its parts.
-EXACT = {"nnan", "ninf", "nsz"}  # nothing that may round otherwise: both passes must find the same places
-MATH = EXACT | {"contract"}
+EXACT = {"nnan", "ninf", "nsz"}  # what both passes compute, to the same bits: places, distances, colors
+MATH = EXACT | {"contract"}  # what one pass alone computes
 SUMS = MATH | {"arcp", "reassoc"}
 
 _F, _I, _U = np.float32, np.int32, np.uint32  # numba's float() keeps a float32 as it is
@@ -56,8 +58,10 @@ class Buffers(NamedTuple):
     """Room for the samples of one ray at a time, in the processor's cache.
 
     Attributes:
-        at, bits: uint32 [n]. visible: int64 [n]. share, own: float32 [6, n]. colors: float32 [n, 4].
-        gradient: float64 [n].
+        at, share: what `walk` finds, uint32 [n] and float32 [6, n].
+        own: float32 [6, n], what a pass computes on its way. bits: uint32 [n], of powers of 2.
+        visible: int64 [n], numbers of the samples that have a color. colors: float32 [n, 4], theirs.
+        gradient: float64 [n], the loss's derivatives in the weights.
     """
 
     at: np.ndarray
@@ -67,6 +71,18 @@ class Buffers(NamedTuple):
     own: np.ndarray
     colors: np.ndarray
     gradient: np.ndarray
+
+
+def refusal(density, color) -> str | None:
+    """Say why the kernels cannot take these tensors, [1, 1, z, y, x] and [1, channels, z, y, x], or None."""
+    resolution, channels = density.shape[-1], color.shape[1]
+    if not (density.dtype == color.dtype == float32):
+        return f"it computes in float32. Got {density.dtype} and {color.dtype}."
+    if channels != CHANNELS:
+        return f"it has {CHANNELS} channels. Got {channels}."
+    if not 2 <= resolution <= MAX_RESOLUTION:
+        return f"it takes 2 to {MAX_RESOLUTION} voxels along an axis. Got {resolution}."
+    return None
 
 
 def make_box(resolution: int, half_size: float, step: float, threshold: float, emptiness_scale: float) -> Box:
@@ -107,13 +123,25 @@ def make_buffers(rays):
 
 @njit
 def part_of_rays(rays, part, n_parts):
-    """Return the first ray of a part and of the next one; a sample counts as much as a ray."""
+    """Return the first ray of a part and of the next one; parts have about equally many samples plus rays."""
     start, stop, total = 0, 0, rays.first[-1] + len(rays.enter)
     for ray in range(len(rays.enter)):
         before = (rays.first[ray] + ray) * n_parts
         start += before < part * total
         stop += before < (part + 1) * total
     return start, stop
+
+
+@njit(fastmath=EXACT)  # LLVM inlines it; numba's own inlining would give it the caller's fastmath
+def dist_at(i, enter, step):
+    """Return the distance of a ray's sample i from the camera; both passes must get the same bits."""
+    return enter + _F(i) * step
+
+
+@njit(fastmath=EXACT)
+def position_at(dist, start, slope, box):
+    """Return where along one axis a sample lies, in voxels."""
+    return (start + slope * dist) * box.to_voxels + box.middle
 
 
 @njit(fastmath=EXACT)
@@ -125,7 +153,7 @@ def _locate(start, slope, dist, n, box, stride, at, low, high):
     """
     last = _F(box.resolution - 2)
     for i in range(n):
-        position = (start + slope * dist[i]) * box.to_voxels + box.middle
+        position = position_at(dist[i], start, slope, box)
         pair = min(max(np.floor(position), _F(0)), last)
         beyond = position - pair
         low[i] = max(min(_F(1) - beyond, _F(1) + beyond), _F(0))
@@ -143,7 +171,7 @@ def walk(rays, box, ray, begin, n, dist, at, share):
         share: [6, n], of the lower and the higher voxel along x, y and z.
     """
     for i in range(n):
-        dist[i] = rays.enter[ray] + _F(begin + i) * box.step
+        dist[i] = dist_at(begin + i, rays.enter[ray], box.step)
         at[i] = _U(0)
     stride = 1
     for axis in range(3):

@@ -11,19 +11,29 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from voxnerf.march_cpu_places import CHANNELS, EXACT, SUMS, make_buffers, part_of_rays, walk
+from voxnerf.march_cpu_places import (
+    CHANNELS,
+    EXACT,
+    SUMS,
+    dist_at,
+    make_buffers,
+    part_of_rays,
+    position_at,
+    walk,
+)
 
-PLACES = "b52ad081"  # which version of march_cpu_places: numba keeps what it compiled until this file changes
+# The digest of march_cpu_places. Numba looks at this file alone to see whether it must compile again.
+PLACES = "5953b6c5"
 
 _F, _U, _D = np.float32, np.uint32, np.float64
-_MAX_SLABS = 8  # every other one at the same time; thinner ones cost more than they spread
+_MAX_SLABS = 8  # every other one at the same time, so for up to 4 threads; more would cost two threads more
 _RAYS_ASKED = 64  # enough to know where along y the samples are
 
 
-@njit(inline="always", fastmath=EXACT)
+@njit(fastmath=EXACT)
 def _is_past(i, boundary, start, slope, enter, box):
     """Say whether sample i lies behind the boundary along y, in the direction of the ray."""
-    position = (start + slope * (enter + _F(i) * box.step)) * box.to_voxels + box.middle
+    position = position_at(dist_at(i, enter, box.step), start, slope, box)
     return (np.floor(position) >= boundary) == (slope >= _F(0))
 
 
@@ -42,7 +52,7 @@ def _cut(rays, box, ray, boundary):
 
 @njit
 def _slab_bounds(rays, box, buffers):
-    """Return each slab's first cell along y, and the last one's end: all have about as many samples."""
+    """Return each slab's first cell along y, and the last one's end; all have about equally many samples."""
     n_cells, row = box.resolution - 1, _U(box.resolution)
     n_slabs = min(_MAX_SLABS, n_cells)
     counts = np.zeros(n_cells)
@@ -55,16 +65,16 @@ def _slab_bounds(rays, box, buffers):
     bounds = np.zeros(n_slabs + 1, np.int64)
     bounds[n_slabs] = n_cells
     for slab in range(1, n_slabs):
-        even = np.searchsorted(below, below[-1] * slab / n_slabs)
+        even = np.searchsorted(below, below[-1] * slab / n_slabs, side="right")
         bounds[slab] = min(max(even, bounds[slab - 1] + 1), n_cells - n_slabs + slab)
     return bounds
 
 
 @njit
 def _cut_rays(rays, box, bounds, start, stop, cuts):
-    """Fill cuts [rays, slabs + 1] from one ray to another: the number of its samples before each slab.
+    """Fill cuts [rays, slabs + 1] from one ray to another: its samples before each boundary, on its way.
 
-    Before is in the ray's direction, so the last slab comes first for rays that go down.
+    Of rays that go down the last boundary comes first. The samples in a slab lie between its two cuts.
     """
     n_slabs = len(bounds) - 1
     for ray in range(start, stop):
@@ -77,7 +87,7 @@ def _cut_rays(rays, box, bounds, start, stop, cuts):
 
 @njit
 def _clear_slab(grad_density, grad_color, slab, bounds, resolution):
-    """Write zeros to a slab's layers, but to those of an odd slab's that its neighbours have written."""
+    """Write zeros to the layers that a slab writes; an odd one leaves out what its even neighbours wrote."""
     odd, last = slab % 2, len(bounds) - 2
     low, high = bounds[slab] + odd, bounds[slab + 1] + (1 if slab == last else 1 - odd)
     for z in range(resolution):

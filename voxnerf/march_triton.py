@@ -118,7 +118,7 @@ def _backward(  # noqa: PLR0915, one pass is one list of statements
     grad_emptiness, grad_density, grad_color, grad_scale,
     channels: tl.constexpr, width: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Add the gradients; see `march_cpu` for the formula."""
+    """Add the gradients; see `march_cpu._gradients_along` for the formula."""
     ray = tl.program_id(0) * block + tl.arange(0, block)
     inside = ray < n_rays
     start, way = tl.load(enter + ray, inside, 0.0), tl.load(passage + ray, inside, 0.0)
