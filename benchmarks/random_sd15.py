@@ -1,9 +1,8 @@
 """Write Stable Diffusion 1.5 at full size with random weights, for what needs its size and not its pictures.
 
     python benchmarks/random_sd15.py FOLDER
-    python benchmarks/bench_step.py --model FOLDER --steps 5 --warmup_steps 2
 
-2.1 GB in bfloat16.
+2.1 GB in bfloat16; `bench_step.py --model FOLDER` takes it.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def test_every_sample_lies_in_the_one_slab_that_adds_its_gradients(resolution, a
     directions, origin = torch.nn.functional.normalize(directions), torch.tensor(at)
     grid = some_grid(resolution=resolution)
     enter, leave = intersect_box(origin, directions, grid.aabb)
-    box = cpu.make_box(resolution, grid.config.half_size, grid.config.step_size, WEIGHT_THRESHOLD, 10.0)
+    box = cpu.make_box(grid.config, WEIGHT_THRESHOLD, 10.0)
     first = cpu.count_samples((leave - enter).numpy(), box.step)
     rays, n_rays = cpu.Rays(origin.numpy(), directions.numpy(), enter.numpy(), first), len(directions)
     assert first[-1] > 100

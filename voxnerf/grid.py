@@ -45,6 +45,11 @@ class GridConfig:
         """Return the ray-marching step in scene units."""
         return 2 * self.half_size / self.resolution * self.step_ratio
 
+    @property
+    def to_voxels(self) -> tuple[float, float]:
+        """Return a and b: coordinate p lies at a * p + b, in voxels, whose centres are whole numbers."""
+        return self.resolution / (2 * self.half_size), self.resolution / 2 - 0.5
+
 
 class VoxelGrid(nn.Module):
     """Hold the parameters of one scene.

@@ -107,8 +107,7 @@ class _NumbaMarch(torch.autograd.Function):
 
         if why := refusal(density, color):
             raise ValueError(f"The fused CPU kernel cannot render this grid: {why} Take kernel='torch'.")
-        step = config.step_size
-        box = make_box(config.resolution, config.half_size, step, WEIGHT_THRESHOLD, emptiness_scale)
+        box = make_box(config, WEIGHT_THRESHOLD, emptiness_scale)
         first = count_samples(_array(passage), box.step)
         rays = Rays(_array(origin), _array(directions), _array(enter), first)
         samples, sums = empty_results(rays)
@@ -161,9 +160,8 @@ class _TritonMarch(torch.autograd.Function):
     def forward(ctx, density, color, log_scale, origin, directions, enter, passage, config, emptiness_scale):
         from voxnerf.march_triton import march_forward
 
-        r, scale = config.resolution, log_scale.detach().exp()
-        to_voxels, middle = r / (2 * config.half_size), r / 2 - 0.5
-        numbers = config.density_shift, to_voxels, middle, config.step_size, WEIGHT_THRESHOLD, emptiness_scale
+        scale, step = log_scale.detach().exp(), config.step_size
+        numbers = config.density_shift, *config.to_voxels, step, WEIGHT_THRESHOLD, emptiness_scale
         rays = tuple(t.contiguous() for t in (origin, directions, enter, passage))
         grid = density.detach()[0, 0].contiguous(), _by_voxel(color.detach())[0].contiguous()
         latent, depth, optical_depth, emptiness = march_forward(rays, numbers, *grid, scale)

@@ -8,6 +8,8 @@ import numpy as np
 from numba import config, njit
 from torch import float32
 
+from voxnerf.grid import GridConfig
+
 config.SLP_VECTORIZE = 1  # four channels at once; for all that numba compiles in this process from here on
 
 CHANNELS = 4  # the kernels are written for Stable Diffusion's latents
@@ -26,10 +28,9 @@ _F, _I, _U = np.float32, np.int32, np.uint32  # numba's float() keeps a float32 
 class Box(NamedTuple):
     """How the grid is sampled; float32 but for resolution.
 
-    A point p of the scene lies at p * to_voxels + middle, in voxels, whose centres are whole numbers.
-
     Attributes:
-        step: in scene units. threshold: of the weight, above which a sample has a color.
+        to_voxels, middle: `GridConfig.to_voxels`. step: in scene units.
+        threshold: of the weight, above which a sample has a color.
     """
 
     resolution: int
@@ -85,14 +86,10 @@ def refusal(density, color) -> str | None:
     return None
 
 
-def make_box(resolution: int, half_size: float, step: float, threshold: float, emptiness_scale: float) -> Box:
-    """Return the box [-half_size, half_size]^3 of resolution^3 voxels, sampled every `step` scene units."""
-    if resolution < 2:
-        raise ValueError(
-            f"The fused kernel takes the 8 voxels around a sample. Got {resolution} along an axis."
-        )
-    to_voxels, middle = resolution / (2 * half_size), resolution / 2 - 0.5
-    return Box(resolution, *map(_F, (to_voxels, middle, step, threshold, emptiness_scale)))
+def make_box(config: GridConfig, threshold: float, emptiness_scale: float) -> Box:
+    """Return what the kernels need to know of a grid."""
+    numbers = *config.to_voxels, config.step_size, threshold, emptiness_scale
+    return Box(config.resolution, *map(_F, numbers))
 
 
 @njit(cache=True)

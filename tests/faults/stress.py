@@ -6,7 +6,7 @@
 `memory` prints the process's memory at 2 % of the steps and at the end, and the sizes of its log and its
 previews. It exits with 1 where the memory grew by more than 5 %. `bits` runs the same command in three
 processes with one thread and in three with two, and compares their last checkpoints. It exits with 1 where
-the same number of threads gives other bits.
+the same number of threads gives other bits; one and two are compared too, but PyTorch promises nothing there.
 """
 
 from __future__ import annotations
