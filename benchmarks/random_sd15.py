@@ -15,10 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
+from tests.small_models import SD_NOISE, save_pipeline
+
 
 def write_sd15(folder: Path) -> None:
     """Write a pipeline with SD 1.5's configuration, random bfloat16 weights and the menagerie's tokenizer."""
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from sjc_debiased.menagerie.tokenizers import clip_tokenizer
@@ -44,28 +46,11 @@ def write_sd15(folder: Path) -> None:
         )
     finally:
         torch.set_default_dtype(torch.float32)
-    scheduler = PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        set_alpha_to_one=False,
-        skip_prk_steps=True,
-        steps_offset=1,
-    )
+    scheduler = PNDMScheduler(**SD_NOISE, skip_prk_steps=True, steps_offset=1)
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964, "SD 1.5's U-Net"
     tokenizer = clip_tokenizer()
     tokenizer.model_max_length = 77
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    save_pipeline(folder, unet, vae, text, tokenizer, scheduler)
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:

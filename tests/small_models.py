@@ -6,10 +6,34 @@ from pathlib import Path
 
 import torch
 
+# Stable Diffusion's noise schedule, for any of diffusers' schedulers.
+SD_NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "set_alpha_to_one": False,
+}
+
+
+def save_pipeline(folder: Path, unet, vae, text_encoder, tokenizer, scheduler) -> None:
+    """Write these parts as a Stable Diffusion folder, without a safety checker."""
+    from diffusers import StableDiffusionPipeline
+
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
 
 def write_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:
     """Write a Stable Diffusion folder: 8 x 8 latents, 64 x 64 pixels, the menagerie's tokenizer."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
@@ -45,24 +69,8 @@ def write_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:
         latent_channels=4,
         norm_num_groups=4,
     )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        clip_sample=False,
-        set_alpha_to_one=False,
-    )
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    scheduler = DDIMScheduler(**SD_NOISE, prediction_type=prediction_type, clip_sample=False)
+    save_pipeline(folder, unet, vae, CLIPTextModel(text), tokenizer, scheduler)
 
 
 def write_bert(folder: Path) -> None:

@@ -137,16 +137,8 @@ class _NumbaMarch(torch.autograd.Function):
         grad_raw = np.empty_like(samples.weight)
         sample_gradients(colors, rays, box, threads, samples, sums, grads, grad_raw)
         grad_density, grad_color = np.empty(density.shape, np.float32), np.empty(colors.shape, np.float32)
-        product = voxel_gradients(
-            _array(density),
-            rays,
-            box,
-            threads,
-            samples.weight,
-            (grads[0], grad_raw),
-            grad_density,
-            grad_color,
-        )
+        to_add = samples.weight, (grads[0], grad_raw)
+        product = voxel_gradients(_array(density), rays, box, threads, *to_add, grad_density, grad_color)
         # Density and exp(log_scale) enter as a product alone, so this is the derivative in log_scale.
         grad_log_scale = torch.full_like(log_scale, product)
         grad_color = torch.from_numpy(grad_color).permute(0, 4, 1, 2, 3)
