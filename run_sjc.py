@@ -9,22 +9,25 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError:
+    sys.exit(
+        f"run_sjc.py needs the packages of requirements.txt. {sys.executable} lacks them. Activate the "
+        "environment that has them (`. .venv/bin/activate`), or `pip install -r requirements.txt` here."
+    )
 
 from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.config import OptionError, Options, Resolved, resolve
+from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
-from sjc_debiased.runs import (
-    FINISHED,
-    FinishedError,
-    RunError,
-    check_run_root,
-    check_same_options,
-    find_run,
-    locked,
-)
+from sjc_debiased.identity import RunIndex, check_same_options, is_finished
+from sjc_debiased.options import OptionError, Options
+from sjc_debiased.runs import FinishedError, RunError, check_run_root, locked
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sjc_debiased.machine import Machine
     from sjc_debiased.pack import Ended
 
 
@@ -47,7 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         print(_unwritten(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run_sjc.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            "run_sjc.py: interrupted. The same command goes on from the last checkpoint, or from the start "
+            "where there is none yet.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -56,64 +63,89 @@ def run(options: Options, command: list[str]) -> int:
 
     Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
     """
-    from sjc_debiased.models import check_words, choose_device, choose_model, fingerprint
+    from sjc_debiased.machine import check_memory, choose_machine
+    from sjc_debiased.models import check_words, choose_model, fingerprint
 
-    device, precision = choose_device(options.device, options.precision)
-    choice = choose_model(options.model, device)
-    print(f"model: {choice.name}, on {device} in {precision} ({choice.why})")
-    weights = fingerprint(choice.location, options.local_files_only)
-    wanted = resolve(options, choice.profile, choice.name, weights, device, precision)
+    basic, machine_options = options.basic, options.machine
+    machine = choose_machine(machine_options.device, machine_options.precision)
+    choice = choose_model(basic.model, machine.device)
+    local, resume = machine_options.local_files_only, machine_options.resume
+    print(f"model: {choice.name} ({choice.why})")
+    wanted = resolve(options, choice.profile, choice.name, fingerprint(choice.location, local))
     for resolved in wanted:
         check_words(resolved.prompt, choice)
-    if options.resume:
-        check_same_options(options.resume, wanted[0])
-    if not options.dry_run:
-        check_run_root(options.resume or options.run_root, wanted, resumed=options.resume is not None)
+    check_memory(wanted[0].resolution, min(machine_options.pack, len(wanted)))
+    if resume:
+        check_same_options(resume, wanted[0])
+    if not basic.dry_run:
+        check_run_root(resume or basic.run_root, wanted, resumed=resume is not None)
 
-    todo = wanted if options.dry_run else _unfinished(options, wanted)
+    folders = _folders(basic.run_root, resume, wanted, machine)
+    todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
     if not todo:
         return 0
 
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import load_denoiser, open_session, plan_prompts
+    from sjc_debiased.prepare import keep_precision, load_denoiser, open_session, plan_prompts
 
+    machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
+    print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
     for resolved in todo:
-        print(plan_prompts(resolved, choice, options.local_files_only).table())
-        if options.dry_run:
+        print(plan_prompts(resolved, choice, local).table())
+        if basic.dry_run:
             print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
-    if options.dry_run:
+    if basic.dry_run:
         return 0
-    denoiser = load_denoiser(todo[0], choice, options.local_files_only)
-    if options.compile:
+    print("loading the model ...", flush=True)
+    denoiser = load_denoiser(machine, choice, local)
+    if machine_options.compile:
         denoiser.compile()
-    local, mesh, resume = options.local_files_only, options.mesh, options.resume
+    mesh = options.mesh.mesh
     jobs = [
-        (r, open_session(r, choice, denoiser, options.run_root, command, local, mesh, resume)) for r in todo
+        (r, open_session(r, machine, choice, denoiser, basic.run_root, command, local, mesh, resume))
+        for r in todo
     ]
-    codes = [_report(ended) for ended in run_packed(jobs, denoiser, options.pack)]
+    codes = [_report(ended) for ended in run_packed(jobs, denoiser, machine_options.pack)]
     if len(codes) < len(jobs):
         print(f"{len(jobs) - len(codes)} runs were not started. The same command does them.")
         return 130
     return max(codes)
 
 
-def _unfinished(options: Options, wanted: list[Resolved]) -> list[Resolved]:
-    """Return the runs that are not finished, after a look into the folders of those that are begun.
+def _folders(
+    run_root: Path, resume: Path | None, wanted: list[Resolved], machine: Machine
+) -> dict[Resolved, Path | None]:
+    """Return the folder of each run that is begun, after a look into it; None for the others.
 
     Raises:
         RunError: another process is at work in a folder, or a checkpoint is not as it was saved.
     """
-    unfinished = []
-    for resolved in wanted:
-        folder = options.resume or find_run(options.run_root, resolved)
-        if folder and (folder / FINISHED).exists():
-            print(f"finished already: {folder}. To make it again, move or delete that folder.")
-            continue
+    index, folders = RunIndex(run_root), {}
+    for run in wanted:
+        folders[run] = folder = resume or index.find(run, machine.wanted_precision)
         if folder:
             with locked(folder):
                 newest_state(folder)
-        unfinished.append(resolved)
-    return unfinished
+            continue
+        for shorter, steps in index.other_schedules(run):
+            if steps < run.n_steps == run.schedule_steps:
+                print(
+                    f"a new run: {shorter} has the same options, but bound and emptiness have grown over its "
+                    f"{steps} steps, not over {run.n_steps}. To go on there, both kept as they are at its "
+                    f"end: --n_steps {run.n_steps} --schedule_steps {steps}"
+                )
+    return folders
+
+
+def _is_finished(folder: Path | None, run: Resolved) -> bool:
+    """Return whether a run is finished, and say so."""
+    if folder is None or not is_finished(folder, run):
+        return False
+    print(
+        f"finished already: {folder}. Another mesh: python -m sjc_debiased.export {folder}. More steps: "
+        f"--n_steps N --schedule_steps {run.schedule_steps}. To make it again, move or delete that folder."
+    )
+    return True
 
 
 def _report(ended: Ended) -> int:

@@ -16,16 +16,21 @@ class ClipSchedule:
 
     >>> ClipSchedule(2.0, 8.0).value(2500, 10_000)
     3.5
+    >>> ClipSchedule(2.0, 8.0).value(12_000, 10_000)
+    8.0
     """
 
     start: float | None
     end: float | None
 
-    def value(self, step: int, n_steps: int) -> float | None:
-        """Return the bound at a step: (1 - tau) start + tau end, tau = step / n_steps (Eq. 13)."""
+    def value(self, step: int, schedule_steps: int) -> float | None:
+        """Return the bound at a step: (1 - tau) start + tau end, tau = step / schedule_steps (Eq. 13).
+
+        The schedule is as long as the run, or shorter: then the bound stays at `end`.
+        """
         if self.start is None or self.end is None:
             return None
-        tau = step / n_steps
+        tau = min(step / schedule_steps, 1.0)
         return (1 - tau) * self.start + tau * self.end
 
 

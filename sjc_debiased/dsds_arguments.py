@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sjc_debiased.config import OptionError
+from sjc_debiased.options import OptionError
 
 
 def translate_dsds_arguments(argv: list[str]) -> list[str]:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sjc_debiased.config import OptionError
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.options import OptionError
 from sjc_debiased.profiles import Profile, load_profile
 
 _MIB = 2**20
@@ -79,30 +79,6 @@ def _choice(name: str, location: str, why: str) -> Choice:
         return Choice(name, location, why, load_profile(location))
     except ValueError as error:
         raise OptionError(str(error)) from error
-
-
-def choose_device(wanted: str, precision: str) -> tuple[str, str]:
-    """Return device and precision with "auto" resolved: CUDA and float16 where there is CUDA.
-
-    Raises:
-        OptionError: CUDA was asked for and is not there, or the name is no device.
-    """
-    import torch
-
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise OptionError(f"--device must be auto, cpu, cuda or cuda:N. Received {wanted!r}. Choose one.")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-    if device.startswith("cuda"):
-        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(device.partition(":")[2] or 0)
-        if index >= n_devices:
-            raise OptionError(
-                f"--device {wanted} needs a CUDA device of that number. PyTorch {torch.__version__} sees "
-                f"{n_devices}. Use --device cpu, or install a driver and a CUDA build of PyTorch."
-            )
-    if precision == "auto":
-        precision = "float16" if device.startswith("cuda") else "bfloat16"
-    return device, precision
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:

@@ -25,16 +25,18 @@ class Settings:
 
     Attributes:
         n_steps: optimisation steps.
+        schedule_steps: over how many of them the schedules run, of bound and emptiness; 0 for all.
         guidance: scale of classifier-free guidance (`guided`).
         lr, background_lr: Adamax step sizes.
         n_noise: noise samples per step; var_red: SJC Eq. 16 (True) or 15.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
-            multiplied by `emptiness_multiplier` from step `emptiness_step` * n_steps on.
+            multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
         depth_weight, depth_loss: of `center_depth_loss`.
     """
 
     n_steps: int = 10_000
+    schedule_steps: int = 0
     guidance: float = 100.0
     lr: float = 0.05
     background_lr: float = 1e-4
@@ -50,7 +52,7 @@ class Settings:
 
     def emptiness_weight_at(self, step: int) -> float:
         """Return the weight of the emptiness loss at a step."""
-        late = step >= self.emptiness_step * self.n_steps
+        late = step >= self.emptiness_step * (self.schedule_steps or self.n_steps)
         return self.emptiness_weight * (self.emptiness_multiplier if late else 1.0)
 
 
@@ -171,7 +173,7 @@ def update(scene: Scene, found: Estimate) -> Step:
     """Push the clipped direction and the regularisers back into a scene."""
     settings, step = scene.settings, scene.done
     rendering, direction = found.rendering, found.direction
-    clip_value = settings.clip.value(step, settings.n_steps)
+    clip_value = settings.clip.value(step, settings.schedule_steps or settings.n_steps)
 
     regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
     depth_term = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +15,20 @@ from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert
 from prompts.views import view_scheme
 from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.config import MeshFormat, OptionError, Resolved
+from sjc_debiased.config import Resolved
+from sjc_debiased.identity import (
+    extend_run,
+    find_or_create_run,
+    find_run,
+    is_finished,
+    saved_options,
+    saved_precision,
+)
+from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
+from sjc_debiased.options import MeshFormat, OptionError
 from sjc_debiased.record import record
-from sjc_debiased.runs import FINISHED, FinishedError, find_or_create_run, find_run, locked
+from sjc_debiased.runs import FinishedError, locked
 from sjc_debiased.session import Session
 
 
@@ -45,16 +56,35 @@ def _masked_lm(location: str, local_files_only: bool) -> Bert:
     return Bert(location, local_files_only)
 
 
-def load_denoiser(resolved: Resolved, choice: Choice, local_files_only: bool) -> StableDiffusion:
-    """Load the 2D model of a run.
+def keep_precision(machine: Machine, folders: Iterable[Path]) -> Machine:
+    """Return the machine with the precision that the runs of these folders were begun in.
+
+    Where a precision was asked for by name, it stays.
+
+    Raises:
+        OptionError: they were begun in several, and one call of the 2D model has one.
+    """
+    begun = {precision for folder in folders if (precision := saved_precision(folder))}
+    if machine.asked or begun <= {machine.precision}:
+        return machine
+    if len(begun) > 1:
+        raise OptionError(
+            f"runs that go on together must have been begun in one precision. These were begun in "
+            f"{' and '.join(sorted(begun))}. Go on with the prompts and seeds of each alone."
+        )
+    return replace(machine, precision=begun.pop(), why="the run was begun in it")
+
+
+def load_denoiser(machine: Machine, choice: Choice, local_files_only: bool) -> StableDiffusion:
+    """Load the 2D model onto the machine.
 
     Raises:
         OptionError: its weights are out of reach, or it is none that the adapter knows.
     """
     try:
         pipeline = load_pipeline(choice.location, local_files_only)
-        dtype = getattr(torch, resolved.precision)
-        return StableDiffusion(pipeline, torch.device(resolved.device), dtype)
+        dtype = getattr(torch, machine.precision)
+        return StableDiffusion(pipeline, torch.device(machine.device), dtype)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
 
@@ -62,6 +92,7 @@ def load_denoiser(resolved: Resolved, choice: Choice, local_files_only: bool) ->
 @contextmanager
 def open_session(
     run: Resolved,
+    machine: Machine,
     choice: Choice,
     denoiser: StableDiffusion,
     run_root: Path,
@@ -83,12 +114,16 @@ def open_session(
         RunError: the folder is another process's.
     """
     prompts = plan_prompts(run, choice, local_files_only)
-    folder = resume or find_run(run_root, run)
+    precision = machine.wanted_precision
+    folder = resume or find_run(run_root, run, precision)
     if folder is None:
-        folder = find_or_create_run(run_root, run, record(command, prompts, choice.location, run.device))
+        about = record(command, prompts, choice.location, machine)
+        folder = find_or_create_run(run_root, run, about, precision)
     with locked(folder):
-        if (folder / FINISHED).exists():
+        if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
+        if saved_options(folder)["n_steps"] != run.n_steps:
+            extend_run(folder, run)
         state = newest_state(folder)
         print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
         session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh_formats)

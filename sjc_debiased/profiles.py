@@ -23,7 +23,10 @@ class Profile:
         resolution, half_size: of the voxel grid, voxels and scene units.
         n_steps, guidance: optimisation steps and classifier-free guidance scale.
         emptiness_weight: of the emptiness loss, before its multiplier.
+        emptiness_multiplier: its factor in the late part of a run.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
+        background: mapping of the background texture (`voxnerf.grid.GridConfig`).
+        start, color_scale: the first density and the spread of the first colors, see there too.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
         masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
@@ -37,8 +40,12 @@ class Profile:
     n_steps: int = 10_000
     guidance: float = 100.0
     emptiness_weight: float = 10_000.0
+    emptiness_multiplier: float = 20.0
     lr: float = 0.05
     background_lr: float = 1e-4
+    background: str = "published"
+    start: str = "fog"
+    color_scale: float = 1.0
     clip_start: float = 2.0
     clip_end: float = 8.0
     front_half_deg: float = DSDS_VIEWS.front_half_deg

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from prompts.debias import ViewPrompts
+from sjc_debiased.machine import Machine
 from sjc_debiased.models import fingerprint
 from sjc_debiased.runs import sha256
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
 
 
-def record(command: list[str], prompts: ViewPrompts, location: str, device: str) -> dict:
+def record(command: list[str], prompts: ViewPrompts, location: str, machine: Machine) -> dict:
     """Return what `options.json` says beside the resolved options.
 
     Args:
@@ -28,7 +29,8 @@ def record(command: list[str], prompts: ViewPrompts, location: str, device: str)
         "command": command,
         "view_prompts": asdict(prompts),
         "model_identity": _identity(location),
-        "device": _device_name(device),
+        "device": _device_name(machine.device),
+        "machine": asdict(machine),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "git_commit": _git_commit(),
     }

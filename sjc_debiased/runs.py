@@ -1,4 +1,4 @@
-"""Run folders: numbering, locking, atomic files, and finding the run to go on with."""
+"""Run folders: numbering, locking, and atomic files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,7 +20,6 @@ from sjc_debiased.config import Resolved
 FINISHED = "result.json"
 LOCK = ".lock"
 KEPT_CHECKPOINTS = 2
-_DRAFT = ".new-"
 
 
 class RunError(RuntimeError):
@@ -104,83 +102,6 @@ def _unwritable(place: Path, error: OSError) -> RunError:
     )
 
 
-def find_run(run_root: Path, resolved: Resolved) -> Path | None:
-    """Return the newest run folder with the same resolved options, or None."""
-    return index_runs(run_root).get(run_key(resolved))
-
-
-def index_runs(run_root: Path) -> dict[str, Path]:
-    """Return the newest run folder of each set of resolved options, by its `run_key`."""
-    return {_key(saved_options(folder)): folder for folder in run_folders(run_root)}
-
-
-def run_key(resolved: Resolved) -> str:
-    """Return what tells a run from all others: its resolved options as text."""
-    return _key(_as_json(resolved))
-
-
-def _key(options: dict | None) -> str:
-    return json.dumps(options, sort_keys=True)
-
-
-def find_or_create_run(run_root: Path, resolved: Resolved, record: dict) -> Path:
-    """Return the folder of a run; create the next numbered one, with its `options.json`, where it has none.
-
-    One process at a time does this in a run root, so that no run gets two folders. A folder appears with its
-    options in it or not at all.
-
-    Args:
-        record: what `options.json` says beside the resolved options.
-    """
-    with FileLock(run_root / LOCK):
-        found = find_run(run_root, resolved)
-        if found:
-            return found
-        for abandoned in run_root.glob(f"{_DRAFT}*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=run_root))
-        draft.chmod(0o755)
-        write_json(draft / "options.json", {"resolved": _as_json(resolved), **record})
-        numbered = run_folders(run_root)
-        number = int(numbered[-1].name[:5]) + 1 if numbered else 0
-        name = f"{number:05d}-{resolved.preset}-{slug(resolved.prompt)}-seed{resolved.seed}"
-        return draft.rename(run_root / name)
-
-
-def saved_options(folder: Path) -> dict | None:
-    """Return the resolved options that a run folder was made with, or None where there are none."""
-    try:
-        return json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def check_same_options(folder: Path, resolved: Resolved) -> None:
-    """Refuse to go on with a run of other options.
-
-    Raises:
-        RunError: lists the fields that differ.
-    """
-    saved = saved_options(folder)
-    if saved is None:
-        raise RunError(
-            f"--resume needs a run folder with a readable options.json. {folder} has none. Name a folder "
-            "that run_sjc.py made."
-        )
-    wanted = _as_json(resolved)
-    differing = [
-        f"  {name}: {saved.get(name)!r} in the folder, {wanted.get(name)!r} now"
-        for name in sorted(wanted.keys() | saved.keys())
-        if saved.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise RunError(
-            f"--resume goes on with the same options. {folder} was made with others:\n"
-            + "\n".join(differing)
-            + "\nRepeat its options, or leave --resume out to start a new run."
-        )
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
@@ -244,10 +165,6 @@ def run_folders(run_root: Path) -> list[Path]:
     if not run_root.is_dir():
         return []
     return sorted(p for p in run_root.iterdir() if re.match(r"\d{5}-", p.name) and p.is_dir())
-
-
-def _as_json(resolved: Resolved) -> dict:
-    return json.loads(json.dumps(asdict(resolved)))
 
 
 def _finite(value):

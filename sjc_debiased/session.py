@@ -15,8 +15,9 @@ from prompts.debias import ViewPrompts
 from prompts.views import view_scheme
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.config import MeshFormat, Resolved
+from sjc_debiased.config import Resolved
 from sjc_debiased.optimize import Scene, Settings, Step, make_optimizer
+from sjc_debiased.options import MeshFormat
 from sjc_debiased.pictures import (
     save_contact_sheet,
     save_preview,
@@ -25,7 +26,7 @@ from sjc_debiased.pictures import (
 )
 from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, write_json
-from voxnerf.cameras import sample_sjc_cameras
+from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.mesh import EmptyMeshError, extract_mesh
 
@@ -73,18 +74,22 @@ class Session:
         """
         self.denoiser, self.folder, self.mesh_formats = denoiser, folder, mesh_formats
         self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
-        device = torch.device(resolved.device)
         settings = _settings(resolved)
         config = GridConfig(
             resolution=resolved.resolution,
             half_size=resolved.half_size,
             channels=denoiser.latent_channels,
             background_mapping=resolved.background,
+            start=resolved.start,
+            color_scale=resolved.color_scale,
         )
         generator = torch.Generator().manual_seed(resolved.seed)
-        grid = VoxelGrid(config, generator).to(device)
+        grid = VoxelGrid(config, generator).to(denoiser.device)
         rng = np.random.RandomState(resolved.seed)
-        cameras = sample_sjc_cameras(resolved.n_steps, denoiser.latent_size, rng)
+        cameras: list[Camera] = []
+        while len(cameras) < resolved.n_steps:  # drawn by schedules: more steps change none of the first
+            cameras += sample_sjc_cameras(resolved.schedule_steps, denoiser.latent_size, rng)
+        cameras = cameras[: resolved.n_steps]
         scheme = view_scheme(resolved.views, resolved.front_half_deg)
         self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
         text = _embed(prompts, denoiser)
@@ -261,10 +266,9 @@ class Session:
 
 
 def _settings(r: Resolved) -> Settings:
-    same = ("n_steps", "guidance", "lr", "background_lr", "n_noise", "var_red", "depth_weight", "depth_loss")
-    emptiness = tuple(f"emptiness_{k}" for k in ("weight", "scale", "step", "multiplier"))
-    fields = {name: getattr(r, name) for name in (*same, *emptiness)}
-    return Settings(**fields, clip=ClipSchedule(r.clip_start, r.clip_end))
+    same = vars(r).keys() & Settings.__dataclass_fields__.keys()
+    clip = ClipSchedule(r.clip_start, r.clip_end)
+    return Settings(**{name: getattr(r, name) for name in same}, clip=clip)
 
 
 def _embed(prompts: ViewPrompts, denoiser: StableDiffusion) -> dict[str, Tensor]:

@@ -11,14 +11,27 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
-from sjc_debiased.config import OptionError, Options, PresetName, Resolved, resolve
-from sjc_debiased.models import Choice, check_words, choose_device, choose_model, fingerprint
-from sjc_debiased.runs import FINISHED, FinishedError, RunError, check_run_root, index_runs, run_key
+from sjc_debiased.config import Resolved, resolve
+from sjc_debiased.identity import RunIndex, is_finished
+from sjc_debiased.machine import Machine, choose_machine
+from sjc_debiased.models import Choice, check_words, choose_model, fingerprint
+from sjc_debiased.options import (
+    Basic,
+    KernelName,
+    MachineOptions,
+    MethodOptions,
+    OptionError,
+    Options,
+    PrecisionName,
+    SJCOptions,
+)
+from sjc_debiased.presets import PresetName
+from sjc_debiased.runs import FinishedError, RunError, check_run_root
 
 INTERRUPTED = "interrupted; the same command goes on"
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -69,7 +82,9 @@ class SweepOptions:
     """Which part of the work this process does, as in 2/4: for job arrays."""
     device: str = "auto"
     """As in run_sjc.py."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: PrecisionName = "auto"
+    """As in run_sjc.py."""
+    kernel: KernelName = "auto"
     """As in run_sjc.py."""
     local_files_only: bool = False
     """Never ask the hub."""
@@ -84,6 +99,7 @@ class Work:
     """What a worker must know: which runs, on which model, in which folder."""
 
     todo: tuple[Resolved, ...]
+    machine: Machine
     choice: Choice
     run_root: Path
     pack: int
@@ -121,19 +137,19 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     Raises:
         OptionError, SuiteError: an option or the suite cannot be used.
     """
+    from sjc_debiased.prepare import keep_precision
+
     suite = load_suite(o.suite)
     part, parts = _shard(o.shard)
-    device, precision = choose_device(o.device, o.precision)
-    choice = choose_model(o.model, device)
+    machine = choose_machine(o.device, o.precision)
+    choice = choose_model(o.model, machine.device)
     weights = fingerprint(choice.location, o.local_files_only)
-    done = {key for key, folder in index_runs(o.run_root).items() if (folder / FINISHED).exists()}
-    todo, refused, n_finished, unit = [], [], 0, 0
+    index = RunIndex(o.run_root)
+    todo, begun, refused, n_finished, unit = [], [], [], 0, 0
     for entry in suite.prompts[: o.limit]:
         for preset in _presets(o.presets):
             try:
-                runs = resolve(
-                    options_of(o, entry, preset), choice.profile, choice.name, weights, device, precision
-                )
+                runs = resolve(options_of(o, entry, preset), choice.profile, choice.name, weights)
                 check_words(entry.prompt, choice)
             except OptionError as error:
                 refused.append((f"{preset}: {entry.prompt}", str(error)))
@@ -142,11 +158,15 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
                 unit += 1
                 if unit % parts != part % parts:
                     continue
-                if run_key(run) in done:
+                folder = index.find(run, machine.wanted_precision)
+                if folder and is_finished(folder, run):
                     n_finished += 1
-                else:
-                    todo.append(run)
-    work = Work(tuple(todo), choice, o.run_root.resolve(), o.pack, o.local_files_only, tuple(command))
+                    continue
+                todo.append(run)
+                begun += [folder] if folder else []
+    machine = keep_precision(machine, begun)
+    root = o.run_root.resolve()
+    work = Work(tuple(todo), machine, choice, root, o.pack, o.local_files_only, tuple(command))
     return Plan(work, n_finished, refused)
 
 
@@ -158,15 +178,12 @@ def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Optio
             f"a suite may set {', '.join(SETTINGS)}, to a number, or var_red to true or false. "
             f"{entry.prompt!r} sets {wrong[0]} to {str(entry.settings[wrong[0]])[:40]}. Correct the suite."
         )
-    options = Options(
-        prompt=(entry.prompt,),
-        preset=preset,
-        seeds=o.seeds,
-        pack=o.pack,
-        run_root=o.run_root,
-        **entry.settings,
-    )
-    return options if o.n_steps is None else replace(options, n_steps=o.n_steps)
+    numbers = dict(entry.settings)
+    its = numbers.pop("n_steps", None)
+    n_steps = its if o.n_steps is None else o.n_steps
+    basic = Basic(prompt=(entry.prompt,), seeds=o.seeds, n_steps=n_steps, run_root=o.run_root)
+    machine = MachineOptions(pack=o.pack)
+    return Options(basic, MethodOptions(preset=preset), SJCOptions(**numbers), machine=machine)
 
 
 def _presets(text: str) -> list[PresetName]:
@@ -202,10 +219,15 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
 
     if not work.todo:
         return
-    denoiser = denoiser or load_denoiser(work.todo[0], work.choice, work.local_files_only)
+    denoiser = denoiser or load_denoiser(work.machine, work.choice, work.local_files_only)
     command = list(work.command)
     jobs = [
-        (run, open_session(run, work.choice, denoiser, work.run_root, command, work.local_files_only))
+        (
+            run,
+            open_session(
+                run, work.machine, work.choice, denoiser, work.run_root, command, work.local_files_only
+            ),
+        )
         for run in work.todo
     ]
     for ended in run_packed(jobs, denoiser, work.pack, work.quiet):

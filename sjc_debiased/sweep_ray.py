@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sjc_debiased.config import OptionError
+from sjc_debiased.options import OptionError
 from sjc_debiased.sweep import Work, do, name_of
 
 _RETRIES = 3
@@ -75,7 +75,7 @@ def _share(ray, work: Work, n_workers: int) -> dict[str, int]:
     """Return what one worker asks of Ray: its share of the processors, and a GPU where runs are on one."""
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    needs_gpu = work.todo[0].device.startswith("cuda")
+    needs_gpu = work.machine.device.startswith("cuda")
     if not 1 <= n_workers <= (min(cpus, gpus) if needs_gpu else cpus):
         raise OptionError(
             f"--workers must be at least 1, with a processor{' and a GPU' if needs_gpu else ''} each. It is "
@@ -97,12 +97,13 @@ class _Worker:
         work = replace(self._work, todo=self._missing(pack), quiet=True)
         ended = [(name_of(run), None) for run in pack if run not in work.todo]
         if work.todo and self._denoiser is None:
-            self._denoiser = load_denoiser(work.todo[0], work.choice, work.local_files_only)
+            self._denoiser = load_denoiser(work.machine, work.choice, work.local_files_only)
         return [*ended, *do(work, self._denoiser)]
 
     def _missing(self, pack: tuple) -> tuple:
         """Return the runs of a pack that are not finished: a retried pack may have finished some."""
-        from sjc_debiased.runs import FINISHED, find_run
+        from sjc_debiased.identity import find_run, is_finished
 
-        folders = [(run, find_run(self._work.run_root, run)) for run in pack]
-        return tuple(run for run, folder in folders if not (folder and (folder / FINISHED).exists()))
+        root, precision = self._work.run_root, self._work.machine.wanted_precision
+        folders = [(run, find_run(root, run, precision)) for run in pack]
+        return tuple(run for run, folder in folders if not (folder and is_finished(folder, run)))

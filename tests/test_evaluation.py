@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sjc_debiased.config import Options, resolve
+from sjc_debiased.config import resolve
 from sjc_debiased.evaluation import a_lpips as module
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
@@ -23,6 +23,7 @@ from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
 from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import write_json
+from tests.options import options
 from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -310,8 +311,8 @@ def test_runs_of_different_experiments_are_not_mixed(tmp_path, preset, lr, refus
 def test_every_preset_can_be_compared_with_every_other(tmp_path):
     for number, preset in enumerate(ABLATION):
         folder = made_up_run(tmp_path, number, "a cat", preset, 0, success=True)
-        options = Options(prompt=("a cat",), preset=preset)
-        (run,) = resolve(options, Profile(), "sd15", "revision", "cpu", "float32")
+        given = options(prompt=("a cat",), preset=preset)
+        (run,) = resolve(given, Profile(), "sd15", "revision")
         write_json(folder / "options.json", {"resolved": asdict(run)})
     assert {r.preset for r in collect(tmp_path)} == {*ABLATION}
 

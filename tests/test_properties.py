@@ -16,11 +16,15 @@ from adapt_sd import check_pipeline_folder
 from prompts.suites import Suite, SuiteError, load_suite
 from prompts.words import split_words
 from sjc_debiased.checkpoints import load_checkpoint, save_checkpoint
-from sjc_debiased.config import PRESETS, ClipOptions, OptionError, Options, Resolved, resolve
+from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.evaluation.study import StudyError, read_answers
+from sjc_debiased.identity import saved_options
+from sjc_debiased.options import OptionError
+from sjc_debiased.presets import PRESETS
 from sjc_debiased.profiles import STABLE_DIFFUSION, Profile, load_profile
-from sjc_debiased.runs import RunError, saved_options, slug
+from sjc_debiased.runs import RunError, slug
+from tests.options import options
 
 CASES = settings(
     max_examples=300,
@@ -61,10 +65,12 @@ def written(path: Path, content: object) -> Path:
 def test_options_resolve_or_are_refused(
     prompt, preset, kind, bounds, flags, n_steps, guidance, emptiness_step, lr, seeds
 ):
-    options = Options(
+    given = options(
         prompt=(prompt,),
         preset=preset,
-        clip=ClipOptions(kind, *bounds),
+        clip_kind=kind,
+        clip_start=bounds[0],
+        clip_end=bounds[1],
         debias=flags[0],
         score_debias=flags[1],
         prompt_debias=flags[2],
@@ -75,7 +81,7 @@ def test_options_resolve_or_are_refused(
         seeds=seeds,
     )
     try:
-        runs = resolve(options, STABLE_DIFFUSION, "sd", "0", "cpu", "float32")
+        runs = resolve(given, STABLE_DIFFUSION, "sd", "0")
     except OptionError as error:
         assert str(error).count(". ") >= 1, "rule, what was received, remedy"
         return

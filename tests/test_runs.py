@@ -6,26 +6,17 @@ import pytest
 import torch
 
 from sjc_debiased.checkpoints import load_checkpoint, newest_checkpoint, remove_partial_files, save_checkpoint
-from sjc_debiased.config import Options, resolve
+from sjc_debiased.config import resolve
+from sjc_debiased.identity import check_same_options, find_or_create_run, find_run
 from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.runs import (
-    RunError,
-    StatsLog,
-    atomic,
-    check_run_root,
-    check_same_options,
-    find_or_create_run,
-    find_run,
-    locked,
-    slug,
-    write_json,
-)
+from sjc_debiased.runs import RunError, StatsLog, atomic, check_run_root, locked, slug, write_json
+from tests.options import options
 from tests.run_files import stats_of
 
 
 def resolved(**fields):
-    options = Options(**({"prompt": ("a smiling cat",), "debias": True} | fields))
-    (run,) = resolve(options, STABLE_DIFFUSION, "sd", "0" * 64, "cpu", "float32")
+    given = options(**({"prompt": ("a smiling cat",), "debias": True} | fields))
+    (run,) = resolve(given, STABLE_DIFFUSION, "sd", "0" * 64)
     return run
 
 

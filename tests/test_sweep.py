@@ -10,7 +10,7 @@ import pytest
 
 from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased import session, sweep
-from sjc_debiased.config import OptionError
+from sjc_debiased.options import OptionError
 from sjc_debiased.runs import FINISHED
 from sjc_debiased.sweep import SweepOptions, make_plan
 from tests.faults.crash import NOT_ALLOWED

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BackgroundMapping = Literal["published", "seamless"]
+Start = Literal["fog", "blob"]
+BLOB_RADIUS = 0.58  # of half_size: where a blob's raw density falls to 0
+_BLOB_PEAK = 4.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class GridConfig:
         background_mapping: "published" is SJC's: the sphere's pole is z although up is y, and the texture
             fades by half at its seam and poles. "seamless" puts the pole on y, wraps around the seam
             and repeats the border at the poles.
+        start: the first density. "fog" is SJC's, raw density 0 everywhere. "blob" is a ball in the middle of
+            nothing: raw density 4 (1 - r / (0.58 half_size)), at least -4, at distance r from the centre.
+        color_scale: standard deviation of the first colors, of grid and background; 1 is SJC's.
     """
 
     resolution: int = 100
@@ -39,6 +45,8 @@ class GridConfig:
     step_ratio: float = 0.5
     background_size: int = 4
     background_mapping: BackgroundMapping = "published"
+    start: Start = "fog"
+    color_scale: float = 1.0
 
     @property
     def step_size(self) -> float:
@@ -55,10 +63,10 @@ class VoxelGrid(nn.Module):
     """Hold the parameters of one scene.
 
     Attributes:
-        density: [1, 1, z, y, x], before the softplus; zeros at the start, a uniform fog of 0.31326.
-        color: [1, channels, z, y, x], latent values; N(0, 1) at the start. No view dependence. In memory
-            the channels of a voxel lie together.
-        background: [1, channels, background_size, background_size]; N(0, 1) at the start.
+        density: [1, 1, z, y, x], before the softplus; at the start 0, a uniform fog of 0.31326, or a blob.
+        color: [1, channels, z, y, x], latent values; N(0, color_scale^2) at the start. No view dependence. In
+            memory the channels of a voxel lie together.
+        background: [1, channels, background_size, background_size]; N(0, color_scale^2) at the start.
         log_density_scale: scalar; 0 at the start.
         aabb: corners of the box, [2, 3].
     """
@@ -67,10 +75,10 @@ class VoxelGrid(nn.Module):
         super().__init__()
         self.config = config
         r, c, b = config.resolution, config.channels, config.background_size
-        self.density = nn.Parameter(torch.zeros(1, 1, r, r, r))
-        color = torch.randn(1, c, r, r, r, generator=generator)
+        self.density = nn.Parameter(torch.zeros(1, 1, r, r, r) if config.start == "fog" else _blob(r))
+        color = config.color_scale * torch.randn(1, c, r, r, r, generator=generator)
         self.color = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
-        self.background = nn.Parameter(torch.randn(1, c, b, b, generator=generator))
+        self.background = nn.Parameter(config.color_scale * torch.randn(1, c, b, b, generator=generator))
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
         self.register_buffer("aabb", torch.tensor([[-half] * 3, [half] * 3]), persistent=False)
@@ -108,3 +116,10 @@ class VoxelGrid(nn.Module):
         """Return the optimiser's groups: the background learns at its own rate (SJC: 1e-4)."""
         own = [self.density, self.color, self.log_density_scale]
         return [{"params": own, "lr": lr}, {"params": [self.background], "lr": background_lr}]
+
+
+def _blob(resolution: int) -> Tensor:
+    """Return the raw density of `GridConfig.start` "blob", [1, 1, z, y, x]."""
+    along = (torch.arange(resolution) + 0.5) * 2 / resolution - 1
+    radius = torch.stack(torch.meshgrid(along, along, along, indexing="ij")).norm(dim=0)
+    return (_BLOB_PEAK * (1 - radius / BLOB_RADIUS)).clamp(min=-_BLOB_PEAK)[None, None]

@@ -30,7 +30,7 @@ _MOST_BYTES = 4096
 def suite(data: bytes, place: Path) -> None:
     """Read a suite file and the settings in it."""
     from prompts.suites import SuiteError, load_suite
-    from sjc_debiased.config import OptionError
+    from sjc_debiased.options import OptionError
     from sjc_debiased.sweep import SweepOptions, options_of
 
     path = place / "suite.json"
@@ -85,7 +85,8 @@ def checkpoint(data: bytes, place: Path) -> None:
 def manifest(data: bytes, place: Path) -> None:
     """Read a manifest of a checkpoint, and the options of a run folder."""
     from sjc_debiased.checkpoints import newest_state
-    from sjc_debiased.runs import RunError, saved_options
+    from sjc_debiased.identity import saved_options
+    from sjc_debiased.runs import RunError
 
     (place / "checkpoints").mkdir(exist_ok=True)
     (place / "checkpoints/step_000001.safetensors").write_bytes(b"")

@@ -1,0 +1,162 @@
+"""The command line's options, in the groups that `--help` shows.
+
+Imports nothing heavy, so that `--help` and every error about an option are instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagConversionOff, OmitArgPrefixes, UseAppendAction, arg
+
+from sjc_debiased.presets import PresetName
+
+ClipKind = Literal["none", "static", "dynamic"]
+MeshFormat = Literal["glb", "ply", "obj"]
+Background = Literal["published", "seamless"]
+Start = Literal["fog", "blob"]
+KernelName = Literal["auto", "torch", "numba", "triton"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+_MODELS = "(default: the model's)"
+_Float = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint=_MODELS)]
+_Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint=_MODELS)]
+_OFF = arg(help_behavior_hint="")
+
+
+class OptionError(ValueError):
+    """An option breaks a rule; the message says the rule, what was received, and the way out."""
+
+
+@dataclass(frozen=True)
+class Basic:
+    """What to make, with which model, and where it goes."""
+
+    prompt: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=["--sd.prompt"])]
+    """What to make, for example "a smiling cat". Given more than once: several objects."""
+    debias: Annotated[bool, _OFF] = False
+    """Score and prompt debiasing: the same as --preset dsds."""
+    model: str = "auto"
+    """auto, menagerie, sd15, sd21, a diffusers folder, or a hub name."""
+    seed: int = 0
+    """Decides the cameras, the initial scene, and the noise of every step."""
+    seeds: Annotated[str | None, arg(metavar="N,N,...", help_behavior_hint="")] = None
+    """Several seeds, as in 0,1,2: one object for each prompt and seed."""
+    n_steps: _Int = None
+    """Optimisation steps (10,000 for SD)."""
+    run_root: Path = Path("runs")
+    """Parent of the numbered run folders."""
+    dry_run: Annotated[bool, _OFF] = False
+    """Print the resolved configuration and the view prompts, and stop."""
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """The paper's method: the score's bound, the views, the removed words."""
+
+    preset: PresetName = "sjc"
+    """The method, by the paper's table rows."""
+    score_debias: Annotated[bool, _OFF] = False
+    """Add dynamic clipping of the score to the preset."""
+    prompt_debias: Annotated[bool, _OFF] = False
+    """Add prompt debiasing (narrow views, contradicting words removed) to the preset."""
+    clip_kind: Annotated[
+        ClipKind | None,
+        arg(name="clip.kind", metavar="{none,static,dynamic}", help_behavior_hint="(default: the preset's)"),
+    ] = None
+    """static: at the one bound that is given; else at the start if the preset is static-low, at the end if
+    not. dynamic: from start to end."""
+    clip_start: Annotated[_Float, arg(name="clip.start")] = None
+    """Bound at the first step, in units of predicted noise (2 for SD)."""
+    clip_end: Annotated[_Float, arg(name="clip.end")] = None
+    """Bound at the last step (8 for SD)."""
+    front_half_deg: Annotated[
+        _Float, arg(help_behavior_hint="(default: 45 with SJC's views, the model's with D-SDS's)")
+    ] = None
+    """Front prompts hold this far to either side (22.5 for SD with D-SDS's views)."""
+    keep: Annotated[tuple[str, ...], arg(metavar="WORD", help_behavior_hint="")] = ()
+    """Words that prompt debiasing must not remove, beside the subject and the articles."""
+    masked_lm: Annotated[str | None, arg(metavar="STR", help_behavior_hint=_MODELS)] = None
+    """Hub name or folder of a BERT-format language model."""
+
+
+@dataclass(frozen=True)
+class SJCOptions:
+    """The numbers of SJC: guidance, the start, the losses, the optimiser."""
+
+    guidance: Annotated[_Float, arg(aliases=["--sd.scale"])] = None
+    """Classifier-free guidance scale (100 for SD)."""
+    var_red: FlagConversionOff[bool] = True
+    """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
+    n_noise: int = 1
+    """Noise samples per step."""
+    schedule_steps: Annotated[_Int, arg(help_behavior_hint="(default: as n_steps)")] = None
+    """Steps over which the clip's bound grows, and after a share of which emptiness weighs more; from then on
+    both stay. With it a finished run can be given more steps."""
+    lr: _Float = None
+    """Adamax step size of the grid (0.05 for SD)."""
+    background_lr: _Float = None
+    """Adamax step size of the background (1e-4 for SD)."""
+    emptiness_weight: _Float = None
+    """Weight of the emptiness loss (10,000 for SD)."""
+    emptiness_scale: float = 10.0
+    """Scale inside the emptiness loss."""
+    emptiness_step: float = 0.5
+    """Share of the steps after which the weight is multiplied."""
+    emptiness_multiplier: Annotated[_Float, arg(aliases=["--emptiness_multipler"])] = None
+    """Factor on the weight from then on (20 for SD)."""
+    depth_weight: float = 0.0
+    """Weight of the centre-depth loss."""
+    depth_loss: Literal["published", "corrected"] = "published"
+    """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
+    background: Annotated[
+        Background | None, arg(metavar="{published,seamless}", help_behavior_hint=_MODELS)
+    ] = None
+    """Background mapping: SJC's (the default for SD), or one whose pole is up and which has no seam."""
+    start: Annotated[Start | None, arg(metavar="{fog,blob}", help_behavior_hint=_MODELS)] = None
+    """First density: SJC's even fog (the default for SD), or a blob in the middle of nothing."""
+    color_scale: _Float = None
+    """Standard deviation of the first colors, of grid and background (1 for SD)."""
+    resolution: _Int = None
+    """Voxels along an axis of the grid (100 for SD)."""
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    """The mesh that a run leaves."""
+
+    mesh: Annotated[tuple[MeshFormat, ...], arg(metavar="{glb,ply,obj}")] = ("glb",)
+    """Mesh formats to write."""
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """The machine: none of these makes another object, but for its last digits."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N, or mps (untested)."""
+    precision: PrecisionName = "auto"
+    """Of the U-Net. auto: float16 on CUDA; on a CPU bfloat16 where it has units for it, else float32."""
+    kernel: KernelName = "auto"
+    """Of the renderer. auto: the fused one of the device where it works, else torch."""
+    compile: Annotated[bool, _OFF] = False
+    """Compile the U-Net (torch.compile): a minute at the start, faster steps on a GPU."""
+    pack: int = 1
+    """Objects that are optimised at a time, in one call of the U-Net for all of them."""
+    local_files_only: Annotated[bool, _OFF] = False
+    """Never ask the hub."""
+    resume: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Go on with this run folder, which must have the same options. The same command finds it by itself."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Turn a prompt into a 3D object with Score Jacobian Chaining, debiased as D-SDS does it."""
+
+    basic: OmitArgPrefixes[Basic]
+    method: OmitArgPrefixes[MethodOptions] = field(default_factory=MethodOptions)
+    sjc: OmitArgPrefixes[SJCOptions] = field(default_factory=SJCOptions)
+    mesh: OmitArgPrefixes[MeshOptions] = field(default_factory=MeshOptions)
+    machine: OmitArgPrefixes[MachineOptions] = field(default_factory=MachineOptions)

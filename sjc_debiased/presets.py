@@ -1,0 +1,35 @@
+"""The presets: the rows of the paper's tables, each a method under its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PresetName = Literal[
+    "sjc", "score-only", "prompt-only", "dsds-preserved", "dsds", "static-low", "static-high"
+]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a preset is: how the score is clipped, which view prompts, whether words are removed.
+
+    `clip` "static-low" and "static-high" are the two ends of the model's dynamic range.
+    """
+
+    clip: Literal["none", "dynamic", "static-low", "static-high"]
+    views: Literal["sjc", "dsds"]
+    remove_words: bool
+
+
+PRESETS: dict[PresetName, Method] = {
+    "sjc": Method("none", "sjc", remove_words=False),
+    "score-only": Method("dynamic", "sjc", remove_words=False),
+    "prompt-only": Method("none", "dsds", remove_words=True),
+    "dsds-preserved": Method("dynamic", "dsds", remove_words=False),
+    "dsds": Method("dynamic", "dsds", remove_words=True),
+    "static-low": Method("static-low", "dsds", remove_words=True),
+    "static-high": Method("static-high", "dsds", remove_words=True),
+}
+"""The rows of the paper's tables: Table 1 (sjc, dsds-preserved, dsds), Figs. 7/13 (score-only,
+prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds)."""

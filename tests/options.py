@@ -1,0 +1,22 @@
+"""Options of the command by their names alone, whatever group they are in."""
+
+from dataclasses import fields
+
+from sjc_debiased.options import Basic, MachineOptions, MeshOptions, MethodOptions, Options, SJCOptions
+
+GROUPS = {
+    "basic": Basic,
+    "method": MethodOptions,
+    "sjc": SJCOptions,
+    "mesh": MeshOptions,
+    "machine": MachineOptions,
+}
+
+
+def options(**given) -> Options:
+    made = {}
+    for name, group in GROUPS.items():
+        own = {f.name for f in fields(group)} & given.keys()
+        made[name] = group(**{field: given.pop(field) for field in own})
+    assert not given, f"no such options: {given}"
+    return Options(**made)
