@@ -62,7 +62,8 @@ def one(path: str, grid: VoxelGrid, camera) -> tuple[float, float, list[torch.Te
     if path in REFERENCES:
         latent, depth, _, emptiness = plain_render(grid, camera)
     else:
-        out = render(grid, camera, kernel=path)
+        grid.kernel = path
+        out = render(grid, camera)
         latent, depth, emptiness = out.latent, out.depth, out.emptiness
     rendered = time.perf_counter()
     losses = latent.square().sum(), 1e4 * emptiness

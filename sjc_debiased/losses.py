@@ -23,9 +23,11 @@ def center_depth_loss(depth: Tensor, form: DepthLoss = "published") -> Tensor:
     """
     height, width = depth.shape
     top, left = round(height * (1 - _CENTER_SHARE) / 2), round(width * (1 - _CENTER_SHARE) / 2)
-    inside = torch.zeros_like(depth, dtype=torch.bool)
-    inside[top : height - top, left : width - left] = True
-    center, border = depth[inside].mean(), depth[~inside].mean()
+    # Pieces, because a mask as an index would wait for the device.
+    middle = depth[top : height - top]
+    sides = torch.cat([middle[:, :left], middle[:, width - left :]], dim=1)
+    border = torch.cat([depth[:top].flatten(), sides.flatten(), depth[height - top :].flatten()]).mean()
+    center = middle[:, left : width - left].flatten().mean()
     if form == "published":
         return -torch.log(center - border + 1e-12)
     gap = border - center

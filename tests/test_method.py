@@ -110,3 +110,21 @@ def test_corrected_depth_loss_is_zero_where_the_centre_is_farther():
     loss.backward()
     assert loss.item() == 0
     assert (depth.grad == 0).all()
+
+
+@pytest.mark.parametrize("form", ["published", "corrected"])
+@pytest.mark.parametrize("shape", [(64, 64), (32, 32), (16, 24), (5, 3)])
+def test_the_depth_loss_is_that_of_masks_bit_for_bit(form, shape):
+    """As SJC's code computes it: means over a boolean mask of the centre and over the rest."""
+    depth = torch.rand(shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    top, left = (round(n * 7 / 64) for n in shape)
+    inside = torch.zeros(shape, dtype=torch.bool)
+    inside[top : shape[0] - top, left : shape[1] - left] = True
+    gap = depth[~inside].mean() - depth[inside].mean()
+    if form == "published":
+        expected = -torch.log(-gap + 1e-12)
+    else:
+        expected = -torch.log(torch.where(gap > 0, gap, torch.ones_like(gap)))
+    ours = center_depth_loss(depth, form)
+    for a, b in zip(*((t, *torch.autograd.grad(t, depth)) for t in (ours, expected))):
+        torch.testing.assert_close(a, b, atol=0, rtol=0, equal_nan=True)

@@ -17,6 +17,7 @@ BackgroundMapping = Literal["published", "seamless"]
 Start = Literal["fog", "blob"]
 BLOB_RADIUS = 0.58  # of half_size: where a blob's raw density falls to 0
 _BLOB_PEAK = 4.0
+Kernel = Literal["auto", "torch", "numba", "triton"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class VoxelGrid(nn.Module):
         background: [1, channels, background_size, background_size]; N(0, color_scale^2) at the start.
         log_density_scale: scalar; 0 at the start.
         aabb: corners of the box, [2, 3].
+        kernel: how rays are marched through it (`march.kernel_for`); no part of its state.
     """
 
     def __init__(self, config: GridConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
+        self.kernel: Kernel = "auto"
         r, c, b = config.resolution, config.channels, config.background_size
         self.density = nn.Parameter(torch.zeros(1, 1, r, r, r) if config.start == "fog" else _blob(r))
         color = config.color_scale * torch.randn(1, c, r, r, r, generator=generator)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from voxnerf.grid import VoxelGrid
+from voxnerf.grid import Kernel, VoxelGrid
 from voxnerf.rays import intersect_box
 from voxnerf.volrend import compositing_weights
 
 WEIGHT_THRESHOLD = 1e-4  # samples below it get no color (SJC's ray_march_weight_thres)
-Kernel = Literal["auto", "torch", "numba", "triton"]
 
 
 class March(NamedTuple):
@@ -34,42 +34,73 @@ class March(NamedTuple):
     emptiness: Tensor
 
 
-def march(
-    grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float, kernel: Kernel = "auto"
-) -> March:
+def march(grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float) -> March:
     """March rays from one origin in equal steps from the box's entrance: left edges, no jitter.
 
     A sample counts while its distance from the entrance is below the ray's passage.
 
     Args:
         origin: [3]. directions: [n, 3], unit length.
-        kernel: "numba" is fused for the CPU, four channels and at least two voxels along an axis, "triton"
-            for CUDA, both in float32; "auto" takes the one that fits, or "torch", which fits everything.
+
+    Raises:
+        ValueError: the grid's kernel cannot render it.
     """
     enter, leave = intersect_box(origin, directions, grid.aabb)
     passage = leave - enter
-    chosen = _best_kernel(grid) if kernel == "auto" else kernel
-    if chosen == "torch":
+    kernel = kernel_for(grid)
+    if kernel == "torch":
         return _march_torch(grid, origin, directions, enter, passage, emptiness_scale)
-    fused = {"numba": _NumbaMarch, "triton": _TritonMarch}[chosen]
+    fused = {"numba": _NumbaMarch, "triton": _TritonMarch}[kernel]
     args = origin, directions, enter, passage, grid.config, emptiness_scale
     *seen, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale, *args)
     n_samples = (passage.max() / grid.config.step_size).floor().clamp(min=0) + 1  # not read: no device sync
     return March(*seen, emptiness / (n_samples * len(directions)))
 
 
-def _best_kernel(grid: VoxelGrid) -> Kernel:
-    if grid.density.dtype != torch.float32:
-        return "torch"
-    try:
-        if grid.density.is_cuda:
-            import voxnerf.march_triton  # noqa: F401
+def kernel_for(grid: VoxelGrid) -> Kernel:
+    """Return the kernel that marches through a grid: its own, and for "auto" the fused one where it fits.
 
-            return "triton"
-        from voxnerf.march_cpu_places import refusal
-    except ImportError:  # numba or triton is not there
-        return "torch"
-    return "torch" if refusal(grid.density, grid.color) else "numba"
+    "numba" is fused for the CPU and "triton" for CUDA; "torch" is plain and fits everything.
+
+    Raises:
+        ValueError: the grid's own kernel cannot.
+    """
+    if grid.kernel == "auto":
+        fused = fused_kernel(grid)
+        return "torch" if refusal(fused, grid) else fused
+    if why := refusal(grid.kernel, grid):
+        raise unusable(grid.kernel, why)
+    return grid.kernel
+
+
+def fused_kernel(grid: VoxelGrid) -> Kernel:
+    """Return the kernel that is written for a grid's device."""
+    return "triton" if grid.density.is_cuda else "numba"
+
+
+def refusal(kernel: Kernel, grid: VoxelGrid) -> str | None:
+    """Say why a kernel cannot render a grid, as far as that shows without running it, or None."""
+    if kernel == "torch":
+        return None
+    if kernel not in ("numba", "triton"):
+        return f"the kernels are torch, numba and triton. Received {kernel!r}."
+    dtypes = {grid.density.dtype, grid.color.dtype} - {torch.float32}
+    if dtypes:
+        return f"it computes in float32. Received {dtypes.pop()}."
+    try:
+        if kernel == "numba":
+            from voxnerf import march_cpu_places as module
+        else:
+            from voxnerf import march_triton as module
+    except ImportError as error:
+        return f"{kernel} must be installed. Received: {error}."
+    return module.refusal(grid.density, grid.color)
+
+
+def unusable(kernel: Kernel, why: str) -> ValueError:
+    """Return the error of a kernel that was asked for and cannot render a grid."""
+    remedy = "Use another device" if kernel == "torch" else "Use the kernel torch or auto"
+    return ValueError(f"the {kernel} kernel cannot render this grid: {why} {remedy}.")
 
 
 def _march_torch(
@@ -103,23 +134,21 @@ class _NumbaMarch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, density, color, log_scale, origin, directions, enter, passage, config, emptiness_scale):
         from voxnerf.march_cpu import empty_results, march_forward
-        from voxnerf.march_cpu_places import Rays, count_samples, make_box, refusal
+        from voxnerf.march_cpu_places import Rays, count_samples, make_box
 
-        if why := refusal(density, color):
-            raise ValueError(f"The fused CPU kernel cannot render this grid: {why} Take kernel='torch'.")
         box = make_box(config, WEIGHT_THRESHOLD, emptiness_scale)
         first = count_samples(_array(passage), box.step)
         rays = Rays(_array(origin), _array(directions), _array(enter), first)
         samples, sums = empty_results(rays)
         scale, shift = np.float32(log_scale.exp().item()), np.float32(config.density_shift)
         threads = torch.get_num_threads()
-        grid = _array(density), _array(_by_voxel(color))
+        grid = _array(density), _array(_four_channels(_by_voxel(color)))
         march_forward(*grid, scale, shift, rays, box, threads, samples, sums)
         kept = map(torch.from_numpy, (first, *samples, *sums))
         ctx.save_for_backward(density, color, log_scale, origin, directions, enter, *kept)
         ctx.box, ctx.threads = box, threads
         latent, depth, remaining, emptiness = sums
-        seen = (torch.from_numpy(a).float() for a in (latent, depth, remaining))
+        seen = (torch.from_numpy(a).float() for a in (latent[:, : color.shape[1]], depth, remaining))
         return *seen, torch.tensor(emptiness.sum(), dtype=torch.float32)
 
     @staticmethod
@@ -132,8 +161,13 @@ class _NumbaMarch(torch.autograd.Function):
         density, color, log_scale, *rest = ctx.saved_tensors
         rest = [_array(t) for t in rest]
         rays, samples, sums = Rays(*rest[:4]), Samples(*rest[4:7]), Sums(*rest[7:])
-        box, threads, colors = ctx.box, ctx.threads, _array(_by_voxel(color))
-        grads = _array(grad_latent), _array(grad_depth), _array(grad_remaining), grad_emptiness.item()
+        box, threads, colors = ctx.box, ctx.threads, _array(_four_channels(_by_voxel(color)))
+        grads = (
+            _array(_four_channels(grad_latent)),
+            _array(grad_depth),
+            _array(grad_remaining),
+            grad_emptiness.item(),
+        )
         grad_raw = np.empty_like(samples.weight)
         sample_gradients(colors, rays, box, threads, samples, sums, grads, grad_raw)
         grad_density, grad_color = np.empty(density.shape, np.float32), np.empty(colors.shape, np.float32)
@@ -141,7 +175,7 @@ class _NumbaMarch(torch.autograd.Function):
         product = voxel_gradients(_array(density), rays, box, threads, *to_add, grad_density, grad_color)
         # Density and exp(log_scale) enter as a product alone, so this is the derivative in log_scale.
         grad_log_scale = torch.full_like(log_scale, product)
-        grad_color = torch.from_numpy(grad_color).permute(0, 4, 1, 2, 3)
+        grad_color = torch.from_numpy(grad_color[..., : color.shape[1]]).permute(0, 4, 1, 2, 3)
         return torch.from_numpy(grad_density), grad_color, grad_log_scale, *(None,) * 6
 
 
@@ -154,6 +188,7 @@ class _TritonMarch(torch.autograd.Function):
 
         scale, step = log_scale.detach().exp(), config.step_size
         numbers = config.density_shift, *config.to_voxels, step, WEIGHT_THRESHOLD, emptiness_scale
+        numbers = tuple(map(float, numbers))  # the kernels would be compiled anew for a whole number
         rays = tuple(t.contiguous() for t in (origin, directions, enter, passage))
         grid = density.detach()[0, 0].contiguous(), _by_voxel(color.detach())[0].contiguous()
         latent, depth, optical_depth, emptiness = march_forward(rays, numbers, *grid, scale)
@@ -181,6 +216,12 @@ class _TritonMarch(torch.autograd.Function):
 def _by_voxel(color: Tensor) -> Tensor:
     """Return color as [1, z, y, x, channels]."""
     return color.permute(0, 2, 3, 4, 1)
+
+
+def _four_channels(values: Tensor) -> Tensor:
+    """Return [..., channels] with zeros for the channels up to the four that the CPU kernels have."""
+    missing = 4 - values.shape[-1]
+    return F.pad(values, (0, missing)) if missing else values
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import config, njit
-from torch import float32
 
 from voxnerf.grid import GridConfig
 
 config.SLP_VECTORIZE = 1  # four channels at once; for all that numba compiles in this process from here on
 
-CHANNELS = 4  # the kernels are written for Stable Diffusion's latents
+CHANNELS = 4  # written for Stable Diffusion's latents; with fewer, the rest is zero
 MAX_RESOLUTION = 1625  # its cube is the largest below 2^32
 
 # Habits for the sake of numba's vectoriser: rows are taken by index, because unpacking an array gives strided
@@ -77,12 +76,12 @@ class Buffers(NamedTuple):
 def refusal(density, color) -> str | None:
     """Say why the kernels cannot take these tensors, [1, 1, z, y, x] and [1, channels, z, y, x], or None."""
     resolution, channels = density.shape[-1], color.shape[1]
-    if not (density.dtype == color.dtype == float32):
-        return f"it computes in float32. Got {density.dtype} and {color.dtype}."
-    if channels != CHANNELS:
-        return f"it has {CHANNELS} channels. Got {channels}."
+    if density.device.type != "cpu":
+        return f"it runs on the CPU. Received a grid on {density.device}."
+    if channels > CHANNELS:
+        return f"it takes up to {CHANNELS} channels. Received {channels}."
     if not 2 <= resolution <= MAX_RESOLUTION:
-        return f"it takes 2 to {MAX_RESOLUTION} voxels along an axis. Got {resolution}."
+        return f"it takes 2 to {MAX_RESOLUTION} voxels along an axis. Received {resolution}."
     return None
 
 

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime import JITFunction
 
 _BLOCK = 32  # rays of a program: one warp, so that 64 x 64 rays fill a large GPU
 
@@ -128,8 +129,8 @@ def _backward(  # noqa: PLR0915, one pass is one list of statements
     ox, oy, oz = tl.load(origin), tl.load(origin + 1), tl.load(origin + 2)
     scale, last = tl.load(scale_at), resolution - 1
     channel = tl.arange(0, width)
-    at = ray[:, None] * channels + channel[None, :]
-    g_latent = tl.load(grad_latent + at, inside[:, None] & (channel < channels)[None, :], 0.0)
+    own_latent = ray[:, None] * channels + channel[None, :]
+    g_latent = tl.load(grad_latent + own_latent, inside[:, None] & (channel < channels)[None, :], 0.0)
     g_depth = tl.load(grad_depth + ray, inside, 0.0)
     g_empty = tl.load(grad_emptiness) * emptiness_scale
     met = tl.load(optical_depth + ray, inside, 0.0)
@@ -173,6 +174,15 @@ def _backward(  # noqa: PLR0915, one pass is one list of statements
             at, share = _corner(c, x, y, z, sx0, sx1, sy0, sy1, sz0, sz1, resolution)
             tl.atomic_add(grad_density + at, grad_x * scale * share, counts & (share > 0))
     tl.atomic_add(grad_scale, tl.sum(of_scale, 0))
+
+
+def refusal(density: Tensor, color: Tensor) -> str | None:
+    """Say why the kernels cannot take these tensors, float32, or None."""
+    if not density.is_cuda and isinstance(_forward, JITFunction):  # in the interpreter it is no JITFunction
+        return f"it runs on CUDA. Received a grid on {density.device}."
+    if color.numel() >= 2**31:
+        return f"it counts colors in 32 bits, up to 2,147,483,647. Received {color.numel():,}."
+    return None
 
 
 def march_forward(rays: tuple, numbers: tuple, density: Tensor, color: Tensor, scale: Tensor) -> tuple:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
 from voxnerf.grid import VoxelGrid
-from voxnerf.march import Kernel, march
+from voxnerf.march import march
 from voxnerf.rays import camera_rays
 
 EMPTINESS_SCALE = 10.0
@@ -34,15 +34,10 @@ class Rendering:
     emptiness: Tensor
 
 
-def render(
-    grid: VoxelGrid,
-    camera: Camera,
-    emptiness_scale: float = EMPTINESS_SCALE,
-    kernel: Kernel = "auto",
-) -> Rendering:
-    """Render one view with SJC's ray marching (`march` says how, and what `kernel` is)."""
+def render(grid: VoxelGrid, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
+    """Render one view with SJC's ray marching (`march` says how)."""
     origin, directions = camera_rays(camera, grid.density.device)
-    latent, depth, opacity, emptiness = _shade(grid, origin, directions, emptiness_scale, kernel)
+    latent, depth, opacity, emptiness = _shade(grid, origin, directions, emptiness_scale)
     shape = camera.height, camera.width
     return Rendering(latent.T.reshape(1, -1, *shape), depth.reshape(shape), opacity.reshape(shape), emptiness)
 
@@ -58,7 +53,7 @@ def render_antialiased(
     """
     fine = camera.resized(subpixels)
     origin, directions = camera_rays(fine, grid.density.device)
-    parts = [_shade(grid, origin, d, 0.0, "auto")[:3] for d in directions.split(rays_per_chunk)]
+    parts = [_shade(grid, origin, d, 0.0)[:3] for d in directions.split(rays_per_chunk)]
     latent, depth, opacity = (torch.cat(p) for p in zip(*parts))
     stacked = torch.cat([latent, depth[:, None], opacity[:, None]], dim=1)
     picture = stacked.T.reshape(1, -1, fine.height, fine.width)
@@ -67,12 +62,10 @@ def render_antialiased(
     return Rendering(small[:, :-2], small[0, -2], small[0, -1], small.new_tensor(float("nan")))
 
 
-def _shade(
-    grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float, kernel: Kernel
-) -> tuple[Tensor, ...]:
+def _shade(grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float) -> tuple[Tensor, ...]:
     """Put the background behind what the rays meet: latent [n, c], depth [n], opacity [n], emptiness."""
     origin, directions = origin.to(grid.density.dtype), directions.to(grid.density.dtype)
-    seen = march(grid, origin, directions, emptiness_scale, kernel)
+    seen = march(grid, origin, directions, emptiness_scale)
     latent = seen.latent + seen.remaining[:, None] * grid.background_at(directions)
     depth = seen.depth + seen.remaining * BACKGROUND_DIST
     return latent, depth, 1 - seen.remaining, seen.emptiness
