@@ -5,17 +5,27 @@ For a word u of the prompt and a view v,
     pmi(v, u) = P(v | u) / [P(v | u) P(u) + P(v | not u) (1 - P(u))]
 
 where P(v | u) is a masked language model's probability of v in the gap of "This image is depicting a
-[gap] view of <prompt>", normalised over the views, P(v | not u) the same for the prompt without u,
-and P(u) = 1/2, or 1 for a word that must stay (then pmi = 1). It is a ratio, not its logarithm. u is
-removed from the prompt of v where pmi(v, u) < 1 and pmi(v, u) / mean over views of pmi(., u) < 0.95.
+[gap] view of <prompt>", P(v | not u) the same for the prompt without u, and P(u) = 1/2, or 1 for a word that
+must stay (then pmi = 1). It is a ratio, not its logarithm. u is removed from the prompt of v where
+pmi(v, u) < 1 and its value "normalized across all view prompts" is below 0.95, which can be read in two ways:
+
+    pmi            P is normalised over the views for both; the second test asks pmi(v, u) / mean of pmi(., u)
+                   over the views
+    probabilities  the first test asks pmi of P over the whole vocabulary, the second pmi of P normalised over
+                   the views: P(v | u) < 0.475 / 0.525 P(v | not u) there
 
     python -m prompts.debias "a smiling cat" --masked_lm FOLDER
+
+`prompts/compare_readings.py` shows what each removes from a suite of prompts.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
 
 from prompts.masked_lm import GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
@@ -26,6 +36,7 @@ P_PRESENT = 0.5
 PMI_BOUND = 1.0
 NORMALIZED_PMI_THRESHOLD = 0.95
 DEFAULT_MASKED_LM = "google-bert/bert-base-uncased"
+Normalized = Literal["pmi", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,8 @@ class ViewPrompts:
         prompt: what the user wrote.
         sent: the view prompt, by view.
         removed: the words left out for what they say, by view.
-        pmi: by word and view, the ratio P(v|u) / P(v); empty without prompt debiasing.
-        normalized_pmi: pmi divided by its mean over the views.
+        pmi: by word and view, the ratio P(v|u) / P(v) of the first test; empty without prompt debiasing.
+        normalized_pmi: what the second test compares with its threshold.
         kept: the words that were not judged, with the reason.
     """
 
@@ -77,11 +88,30 @@ def plain_prompts(prompt: str, scheme: ViewScheme) -> ViewPrompts:
     return ViewPrompts(prompt, sent, dict.fromkeys(VIEWS, ()), {}, {}, {})
 
 
+def pmi_tests(present: np.ndarray, absent: np.ndarray, normalized: Normalized) -> np.ndarray:
+    """Return what the two tests compare with 1 and with 0.95, float64 [2, views].
+
+    Args:
+        present, absent: log P(v | u) and log P(v | not u) over the model's whole vocabulary, [views].
+        normalized: what the second test normalises over the views (the module says how).
+    """
+    over_views = pmi_ratio(*(p - np.logaddexp.reduce(p) for p in (present, absent)))
+    if normalized == "pmi":
+        return np.stack([over_views, over_views / over_views.mean()])
+    return np.stack([pmi_ratio(present, absent), over_views])
+
+
+def pmi_ratio(present: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Return P(v | u) / P(v) of D-SDS Eq. 14 from log P(v | u) and log P(v | not u)."""
+    return np.exp(present - np.logaddexp(np.log(P_PRESENT) + present, np.log(1 - P_PRESENT) + absent))
+
+
 def debias_prompt(
     prompt: str,
     masked_lm: MaskedLM,
     scheme: ViewScheme = DSDS_VIEWS,
     keep: tuple[str, ...] = (),
+    normalized: Normalized = "pmi",
 ) -> ViewPrompts:
     """Remove from each view's prompt the words that contradict the view (the module says how).
 
@@ -91,36 +121,41 @@ def debias_prompt(
 
     Args:
         keep: words to protect beside the subject and the articles.
+        normalized: what the second test normalises over the views.
+
+    Raises:
+        ValueError: `normalized` is none of the two readings.
     """
+    if normalized not in get_args(Normalized):
+        raise ValueError(
+            f"normalized must be {' or '.join(get_args(Normalized))}. It is {normalized!r}. Choose one."
+        )
     kept = kept_words(prompt, keep)
     words = list(dict.fromkeys(w.text for w in split_words(prompt)))
     open_words = [w for w in words if w not in kept]
     texts = [SENTENCE + prompt, *(SENTENCE + without(prompt, {w}) for w in open_words)]
-    p_views = masked_lm.gap_probabilities(texts, VIEWS)
-    present = p_views[0]
-    pmi = {w: dict.fromkeys(VIEWS, 1.0) for w in words}
-    normalized = {w: dict.fromkeys(VIEWS, 1.0) for w in words}
-    for word, absent in zip(open_words, p_views[1:]):
-        ratio = present / (P_PRESENT * present + (1 - P_PRESENT) * absent)
-        pmi[word] = dict(zip(VIEWS, map(float, ratio)))
-        normalized[word] = dict(zip(VIEWS, map(float, ratio / ratio.mean())))
+    log_p = masked_lm.gap_log_probabilities(texts, VIEWS)
+    tests = {w: np.ones((2, len(VIEWS))) for w in words}
+    tests |= {w: pmi_tests(log_p[0], absent, normalized) for w, absent in zip(open_words, log_p[1:])}
+    pmi, normalized_pmi = ({w: dict(zip(VIEWS, map(float, t[i]))) for w, t in tests.items()} for i in (0, 1))
     removed = {
         view: tuple(
             w
             for w in open_words
-            if pmi[w][view] < PMI_BOUND and normalized[w][view] < NORMALIZED_PMI_THRESHOLD
+            if pmi[w][view] < PMI_BOUND and normalized_pmi[w][view] < NORMALIZED_PMI_THRESHOLD
         )
         for view in VIEWS
     }
     needed = {word for word, reason in kept.items() if reason != "article"}
     sent = {v: scheme.prompt(v, without_strays(prompt, set(removed[v]), needed)) for v in VIEWS}
-    return ViewPrompts(prompt, sent, removed, pmi, normalized, kept)
+    return ViewPrompts(prompt, sent, removed, pmi, normalized_pmi, kept)
 
 
 def main(
     prompt: tyro.conf.Positional[str],
     masked_lm: str = DEFAULT_MASKED_LM,
     keep: tuple[str, ...] = (),
+    pmi_normalized: Normalized = "pmi",
     local_files_only: bool = False,
 ) -> None:
     """Print what prompt debiasing makes of a prompt.
@@ -129,18 +164,20 @@ def main(
         prompt: the user's prompt.
         masked_lm: hub name or folder of a BERT-format masked language model.
         keep: words to protect beside the subject and the articles.
+        pmi_normalized: what the second test normalises over the views (docs/deviations.md).
         local_files_only: never ask the hub.
     """
     if not split_words(prompt):
         raise ValueError("the prompt must have a word. It has none. Write what you want to see.")
-    print(debias_prompt(prompt, Bert(masked_lm, local_files_only), keep=keep).table())
+    bert = Bert(masked_lm, local_files_only)
+    print(debias_prompt(prompt, bert, keep=keep, normalized=pmi_normalized).table())
 
 
 if __name__ == "__main__":
     import tyro
 
     try:
-        tyro.cli(main, use_underscores=True)
+        tyro.cli(main, prog="python -m prompts.debias", use_underscores=True)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -12,10 +12,11 @@ GAP = "___"
 class MaskedLM(Protocol):
     """What prompt debiasing needs of a language model."""
 
-    def gap_probabilities(self, texts: list[str], words: tuple[str, ...]) -> np.ndarray:
-        """Return P(word in the gap | text), float64 [len(texts), len(words)], rows summing to 1.
+    def gap_log_probabilities(self, texts: list[str], words: tuple[str, ...]) -> np.ndarray:
+        """Return log P(word in the gap | text), float64 [len(texts), len(words)].
 
-        Every text holds `GAP` once. The probabilities are normalised over `words`.
+        Every text holds `GAP` once. The probabilities are those over the model's whole vocabulary, so those
+        of `words` sum to less than 1: who asks normalises.
         """
 
 
@@ -46,8 +47,8 @@ class Bert:
             ) from error
         self._model.eval()
 
-    def gap_probabilities(self, texts: list[str], words: tuple[str, ...]) -> np.ndarray:
-        """Return P(word in the gap | text), normalised over `words`: float64 [texts, words].
+    def gap_log_probabilities(self, texts: list[str], words: tuple[str, ...]) -> np.ndarray:
+        """Return log P(word in the gap | text) over the whole vocabulary: float64 [texts, words].
 
         A word of k word pieces gets k masks, and its probability is the product over its pieces, each
         given the pieces before it.
@@ -64,9 +65,14 @@ class Bert:
                         log_p + self._log_probabilities(texts, pieces[word][:i], length)[:, pieces[word][i]]
                     )
                 columns[word] = log_p
-        log_p = np.stack([columns[w] for w in words], axis=1)
-        p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-        return p / p.sum(axis=1, keepdims=True)
+        return np.stack([columns[w] for w in words], axis=1)
+
+    def knows(self, word: str) -> bool:
+        """Tell whether the vocabulary can spell a word in other pieces than its single letters."""
+        pieces = self._tokenizer.tokenize(word)
+        return self._tokenizer.unk_token not in pieces and (
+            len(word) == 1 or any(len(p.removeprefix("##")) > 1 for p in pieces)
+        )
 
     def _log_probabilities(self, texts: list[str], filled: list[int], n_pieces: int) -> np.ndarray:
         """Return log P over the vocabulary of the first open piece of the gap: [texts, vocab]."""
