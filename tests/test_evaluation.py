@@ -18,7 +18,7 @@ from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
-from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit
+from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit, spiral_order
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
 from sjc_debiased.profiles import Profile
@@ -154,6 +154,19 @@ def test_the_orbit_is_the_papers():
     assert eyes[:, 1] == pytest.approx(np.full(100, 0.75), abs=1e-3)
     assert np.linalg.norm(eyes[:, [0, 2]], axis=1) == pytest.approx(np.full(100, 1.06066), abs=1e-3)
     assert [c.azimuth_deg for c in cameras[:3]] == pytest.approx([0, 3.6, 7.2])
+
+
+def test_the_published_frames_are_the_authors_spiral():
+    """Frame i at theta = 3.6 (i + 1): height 0.75, ground distance 1.06066, x = cos, z = sin."""
+    cameras = [metric_orbit(8)[i] for i in spiral_order()]
+    assert [c.azimuth_deg for c in cameras[:3]] == pytest.approx([176.4, 172.8, 169.2])
+    assert [c.azimuth_deg for c in cameras[48:52]] == pytest.approx([3.6, 0, 356.4, 352.8])
+    assert cameras[99].azimuth_deg == pytest.approx(180)
+    theta = np.deg2rad(3.6 * np.arange(1, 101))
+    eyes = np.stack([1.06066 * np.cos(theta), np.full(100, 0.75), 1.06066 * np.sin(theta)], axis=1)
+    np.testing.assert_allclose([c.c2w[:3, 3] for c in cameras], eyes, atol=1e-3)
+    names = sorted(f"step_{i}.png" for i in range(100))
+    assert names == [f"step_{i}.png" for i in sorted(range(100), key=str)]
 
 
 def test_the_curve_of_a_face_that_turns_peaks_where_it_looks():

@@ -47,6 +47,32 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
     assert asked == []
 
 
+def test_each_protocol_gets_the_pictures_in_its_own_order(monkeypatch, finished_run):
+    """One rendering for both: from the front up, and along the authors' spiral from 176.4 degrees down."""
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
+    images = torch.arange(100.0).view(100, 1, 1, 1).expand(-1, 3, 4, 4)  # each shows its azimuth over 3.6
+    shown = {}
+
+    def a_lpips(images, net, protocol="closed"):
+        shown[net, protocol] = images[:, 0, 0, 0].tolist()
+        return 0.5
+
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
+    monkeypatch.setattr(measuring, "pictures", lambda *arguments: (images, torch.zeros(100, 8, 8)))
+    monkeypatch.setattr(measuring, "a_lpips", a_lpips)
+    measuring.main(finished_run.parent, ("clip", "success"))
+    assert shown["vgg", "closed"] == shown["alex", "closed"] == list(range(100))
+    assert shown["vgg", "published"] == [*range(49, -1, -1), *range(99, 49, -1)]
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path, finished_run):
+    (finished_run / FINISHED).unlink()
+    with pytest.raises(RunError, match="has none. Name the parent of run folders"):
+        measuring.main(finished_run.parent)
+    with pytest.raises(RunError, match=r"with finished runs. \S+/nowhere does not exist. Name the parent"):
+        measuring.main(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize(
     ("skip", "clip", "remedy"),
     [

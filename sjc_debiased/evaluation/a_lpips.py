@@ -32,7 +32,8 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
     (0, 1, 10, 11, ...), and n - 1 pairs.
 
     Args:
-        images: RGB in [-1, 1], float [n, 3, h, w], in the order of their azimuths.
+        images: RGB in [-1, 1], float [n, 3, h, w], in the order of their azimuths; for "published" in that of
+            the authors' frames (`orbit.spiral_order`).
 
     Raises:
         BackboneError: the ImageNet weights are out of reach.

@@ -182,7 +182,11 @@ if __name__ == "__main__":
     from sjc_debiased.runs import RunError
 
     try:
-        tyro.extras.subcommand_cli_from_dict({"sheet": sheet, "compare": compare}, use_underscores=True)
+        tyro.extras.subcommand_cli_from_dict(
+            {"sheet": sheet, "compare": compare},
+            prog="python -m sjc_debiased.evaluation.labels",
+            use_underscores=True,
+        )
     except (OSError, ValueError, RunError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -20,13 +20,13 @@ from tqdm import tqdm
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.evaluation.a_lpips import a_lpips
 from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
-from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbit, pictures
+from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_json
 
 METRICS = "metrics.json"
-VERSION = 3  # of what is measured and how; older files are measured again
+VERSION = 4  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips", "a_lpips_published", "clip", "success")
 
@@ -55,7 +55,7 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
         for net in ("vgg", "alex"):
             found[f"a_lpips_{net}"] = a_lpips(images, net)
     if "a_lpips_published" in parts:
-        found["a_lpips_vgg_published"] = a_lpips(images, "vgg", "published")
+        found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published")
     if "clip" in parts:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
@@ -102,7 +102,7 @@ def saved_metrics(folder: Path) -> dict | None:
 def main(
     run_root: tyro.conf.Positional[Path],
     skip: tuple[Part, ...] = (),
-    clip: str = str(WEIGHTS / "clip"),
+    clip: str = "menagerie",
     device: str = "cpu",
 ) -> None:
     """Measure of every finished run of a folder what was not measured yet.
@@ -111,10 +111,17 @@ def main(
         run_root: parent of the run folders.
         skip: what to leave out. The judge knows only the menagerie: skip success for other models. The
             published protocol of A-LPIPS takes longer than all the rest.
-        clip: folder or hub name of the CLIP that compares images with prompts. Default: the menagerie's.
+        clip: folder or hub name of the CLIP that compares images with prompts; menagerie: its own.
         device: cpu or cuda.
     """
+    clip = str(WEIGHTS / "clip") if clip == "menagerie" else clip
     finished = [f for f in run_folders(run_root) if (f / FINISHED).exists()]
+    if not finished:
+        raise RunError(
+            f"measure needs a folder with finished runs. {run_root} "
+            f"{'has none' if run_root.is_dir() else 'does not exist'}. Name the parent of run folders "
+            "(--run_root of run_sjc.py), or finish a run first."
+        )
     missing = {f: _missing(f, clip) - {*skip} for f in finished}
     failed = []
     for folder in tqdm([f for f in finished if missing[f]], unit="run"):
@@ -174,7 +181,7 @@ if __name__ == "__main__":
     from sjc_debiased.evaluation.a_lpips import BackboneError
 
     try:
-        tyro.cli(main, use_underscores=True)
+        tyro.cli(main, prog="python -m sjc_debiased.evaluation.measure", use_underscores=True)
     except (OSError, ValueError, RunError, BackboneError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -76,6 +76,15 @@ def metric_orbit(size: int) -> list[Camera]:
     return orbit(N_FRAMES, size, ELEVATION_DEG, radius=RADIUS)
 
 
+def spiral_order() -> list[int]:
+    """Return which picture of `metric_orbit` is frame 0, 1, ... 99 of the authors' evaluation.
+
+    Their path is one turn of SJC's spiral, kept at one height: frame i stands at theta = 3.6 (i + 1) degrees,
+    which is azimuth 180 - theta. It begins beside the back, at 176.4 degrees, and goes down.
+    """
+    return [(N_FRAMES // 2 - 1 - i) % N_FRAMES for i in range(N_FRAMES)]
+
+
 @torch.no_grad()
 def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
     """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].

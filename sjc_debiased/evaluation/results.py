@@ -152,7 +152,7 @@ if __name__ == "__main__":
     import tyro
 
     try:
-        tyro.cli(main, use_underscores=True)
+        tyro.cli(main, prog="python -m sjc_debiased.evaluation.results", use_underscores=True)
     except (OSError, ValueError, KeyError, IndexError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

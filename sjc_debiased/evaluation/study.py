@@ -206,7 +206,11 @@ if __name__ == "__main__":
     import tyro
 
     try:
-        tyro.extras.subcommand_cli_from_dict({"make": make, "count": tally}, use_underscores=True)
+        tyro.extras.subcommand_cli_from_dict(
+            {"make": make, "count": tally},
+            prog="python -m sjc_debiased.evaluation.study",
+            use_underscores=True,
+        )
     except (OSError, ValueError, KeyError, IndexError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

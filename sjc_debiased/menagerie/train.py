@@ -22,8 +22,8 @@ class Options:
 
     work: Path = Path("runs/menagerie-training")
     """Album, checkpoints and logs."""
-    out: Path = WEIGHTS
-    """The folder that gets the weights."""
+    out: Path | None = None
+    """The folder that gets the weights. Default: the one that the code takes them from."""
     docs: Path = Path("docs")
     """The folder that gets the report."""
     stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
@@ -51,23 +51,24 @@ def main(options: Options) -> None:
     from sjc_debiased.menagerie.dataset import album
 
     o = options
-    o.out.mkdir(parents=True, exist_ok=True)
-    profile.write(o.out)
+    out = WEIGHTS if o.out is None else o.out
+    out.mkdir(parents=True, exist_ok=True)
+    profile.write(out)
     if {*o.stages} - {"masked_lm", "report"}:
         images, truths = album(o.work / "album", o.photos)
     if "autoencoder" in o.stages:
-        train_autoencoder.train(images, o.work, o.out / "vae", o.autoencoder_steps)
+        train_autoencoder.train(images, o.work, out / "vae", o.autoencoder_steps)
     if "diffusion" in o.stages:
-        train_diffusion.train(images, truths, o.work, o.out, o.diffusion_steps)
+        train_diffusion.train(images, truths, o.work, out, o.diffusion_steps)
     if "masked_lm" in o.stages:
-        train_masked_lm.train(o.work, o.out / "mlm", o.masked_lm_steps)
+        train_masked_lm.train(o.work, out / "mlm", o.masked_lm_steps)
     if "clip" in o.stages:
-        train_clip.train(images, truths, o.work, o.out / "clip", o.clip_steps)
+        train_clip.train(images, truths, o.work, out / "clip", o.clip_steps)
     if "judge" in o.stages:
-        train_judge.train(images, truths, o.out / "vae", o.work, o.out / "judge", o.judge_steps)
+        train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps)
     if "report" in o.stages:
-        report.write(o.out, o.docs)
+        report.write(out, o.docs)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(Options, prog="python -m sjc_debiased.menagerie.train"))
