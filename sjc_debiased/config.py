@@ -52,6 +52,7 @@ class Resolved:
     schedule_steps: int
     start: str = "fog"
     color_scale: float = 1.0
+    pmi_normalized: Literal["pmi", "probabilities"] = "pmi"
 
 
 def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[Resolved]:
@@ -77,6 +78,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         fingerprint=fingerprint,
         masked_lm=(o.method.masked_lm or profile.masked_lm) if method.remove_words else None,
         keep=o.method.keep if method.remove_words else (),
+        pmi_normalized=o.method.pmi_normalized if method.remove_words else "pmi",
         views=method.views,
         front_half_deg=front if o.method.front_half_deg is None else o.method.front_half_deg,
         clip_start=clip_start,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, UseAppendAction, arg
 
+from prompts.debias import Normalized
 from sjc_debiased.presets import PresetName
 
 ClipKind = Literal["none", "static", "dynamic"]
@@ -78,6 +79,8 @@ class MethodOptions:
     """Front prompts hold this far to either side (22.5 for SD with D-SDS's views)."""
     keep: Annotated[tuple[str, ...], arg(metavar="WORD", help_behavior_hint="")] = ()
     """Words that prompt debiasing must not remove, beside the subject and the articles."""
+    pmi_normalized: Normalized = "pmi"
+    """What the second test of a word's PMI normalises over the views (docs/deviations.md)."""
     masked_lm: Annotated[str | None, arg(metavar="STR", help_behavior_hint=_MODELS)] = None
     """Hub name or folder of a BERT-format language model."""
 

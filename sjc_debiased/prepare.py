@@ -46,7 +46,7 @@ def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> 
         if resolved.masked_lm is None:
             return plain
         masked_lm = _masked_lm(choice.masked_lm(resolved.masked_lm), local_files_only)
-        return debias_prompt(resolved.prompt, masked_lm, scheme, resolved.keep)
+        return debias_prompt(resolved.prompt, masked_lm, scheme, resolved.keep, resolved.pmi_normalized)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
 

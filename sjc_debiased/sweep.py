@@ -34,6 +34,7 @@ from sjc_debiased.presets import PresetName
 from sjc_debiased.runs import FinishedError, RunError, check_run_root
 
 INTERRUPTED = "interrupted; the same command goes on"
+_REASONS = 5  # the most that a plan shows
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
 
 
@@ -123,12 +124,21 @@ class Plan:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Return the plan and its cost in a few lines."""
+        """Return the plan and its cost in a few lines, and why what is refused is refused."""
         steps = sum(r.n_steps for r in self.work.todo)
-        return (
+        line = (
             f"{len(self.work.todo)} runs to do (at most {steps:,} steps), {self.finished} finished already, "
             f"{len(self.refused)} refused"
         )
+        return "\n".join([line, *self._reasons()])
+
+    def _reasons(self) -> Iterator[str]:
+        """Yield the first message of each rule that was broken; a message begins with its rule."""
+        by_rule: dict[str, list[tuple[str, str]]] = {}
+        for name, message in self.refused:
+            by_rule.setdefault(message.partition(". ")[0], []).append((name, message))
+        for alike in sorted(by_rule.values(), key=len, reverse=True)[:_REASONS]:
+            yield "{} refused, the first of them {!r}: {}".format(len(alike), *alike[0])
 
 
 def make_plan(o: SweepOptions, command: list[str]) -> Plan:

@@ -32,6 +32,15 @@ def of(**fields):
     return resolved(options(prompt=("a cat",), **fields))
 
 
+def test_the_reading_of_the_pmi_test_is_part_of_a_run_that_removes_words():
+    given = options(prompt=("a cat",), preset="dsds", pmi_normalized="probabilities")
+    assert parse(["--prompt", "a cat", "--preset", "dsds", "--pmi_normalized", "probabilities"]) == given
+    assert resolved(given).pmi_normalized == "probabilities"
+    assert resolved(given) != of(preset="dsds")
+    assert of(preset="dsds").pmi_normalized == "pmi"
+    assert of(preset="sjc", pmi_normalized="probabilities") == of(preset="sjc")
+
+
 def test_the_three_rows_of_table_1():
     sjc, preserved, dsds = (of(preset=p) for p in ("sjc", "dsds-preserved", "dsds"))
     assert (sjc.views, sjc.clip_start, sjc.clip_end, sjc.masked_lm) == ("sjc", None, None, None)

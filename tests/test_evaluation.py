@@ -330,6 +330,23 @@ def test_every_preset_can_be_compared_with_every_other(tmp_path):
     assert {r.preset for r in collect(tmp_path)} == {*ABLATION}
 
 
+@pytest.mark.parametrize(
+    ("preset", "reading", "lost"), [("dsds", "probabilities", ()), ("sjc", "pmi", ("pmi_normalized",))]
+)
+def test_another_preset_may_read_pmi_otherwise_and_an_older_run_is_as_by_default(
+    tmp_path, preset, reading, lost
+):
+    """The options of a run from before `--pmi_normalized` do not say how it read PMI."""
+    for number, (name, its, gone) in enumerate([("sjc", "pmi", ()), (preset, reading, lost)]):
+        folder = made_up_run(tmp_path, number, "a cat", name, 0, success=True)
+        (run,) = resolve(
+            options(prompt=("a cat",), preset=name, pmi_normalized=its), Profile(), "sd15", "revision"
+        )
+        written = {k: v for k, v in asdict(run).items() if k not in gone}
+        write_json(folder / "options.json", {"resolved": written})
+    assert {r.preset for r in collect(tmp_path)} == {"sjc", preset}
+
+
 def test_metrics_of_an_older_version_are_measured_again(run_root):
     path = next(run_root.iterdir()) / METRICS
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))

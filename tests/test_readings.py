@@ -11,7 +11,11 @@ from prompts.debias import NORMALIZED_PMI_THRESHOLD, PMI_BOUND, SENTENCE, debias
 from prompts.masked_lm import Bert
 from prompts.suites import SuiteError
 from prompts.views import VIEWS
+from sjc_debiased.config import resolve
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.models import choose_model
+from sjc_debiased.prepare import plan_prompts
+from tests.options import options
 
 PRESENT, ABSENT = (0.85, 0.10, 0.03, 0.02), (0.80, 0.12, 0.05, 0.03)
 
@@ -147,6 +151,17 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
     assert "1 of 2 prompts" in lines[-1]
     with pytest.raises(SuiteError, match="--suite must be"):
         compare_readings.main("nonsense", str(WEIGHTS / "mlm"))
+
+
+@pytest.mark.parametrize(
+    ("reading", "side"),
+    [("pmi", "side view a bear with big eyes"), ("probabilities", "side view a bear with eyes")],
+)
+def test_a_run_sends_what_its_reading_leaves(reading, side):
+    choice = choose_model("menagerie", "cpu")
+    given = options(prompt=("a bear with big eyes",), preset="dsds", pmi_normalized=reading)
+    (run,) = resolve(given, choice.profile, choice.name, "weights")
+    assert plan_prompts(run, choice, local_files_only=True).sent["side"] == side
 
 
 def test_known_words():

@@ -91,6 +91,23 @@ def test_a_prompt_that_the_model_does_not_know_is_refused_alone(options, eps_fol
     assert [name for name, _ in plan.refused] == ["sjc: a dog", "dsds-preserved: a dog"]
 
 
+def test_a_plan_says_why_what_is_refused_is_refused(options, eps_folder, tmp_path, capsys):
+    """Refusals for one rule are counted together; the first of them is shown, with the way out."""
+    (eps_folder / "profile.json").write_text(json.dumps({"known_words": ["a", "cat"]}))
+    prompts = [{"prompt": f"a {animal}", "face": True} for animal in ("dog", "pig", "cat")]
+    prompts[2]["settings"] = {"lr": -1.0}
+    suite = tmp_path / "mine.json"
+    suite.write_text(json.dumps({"prompts": prompts}))
+    assert sweep.main(options(suite=str(suite), plan=True), []) == 0
+    first, words, rate = capsys.readouterr().out.splitlines()
+    assert first == "0 runs to do (at most 0 steps), 0 finished already, 6 refused"
+    assert words.startswith("4 refused, the first of them 'sjc: a dog': a prompt for the ")
+    assert words.endswith("It does not know dog. It knows: a, cat. Use these, or --model sd15 for any words.")
+    assert rate.startswith(
+        "2 refused, the first of them 'sjc: a cat': --lr must be finite and positive. It is"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -12,9 +12,10 @@ import numpy as np
 
 from sjc_debiased.evaluation.intervals import bootstrap, wilson
 from sjc_debiased.evaluation.measure import saved_metrics
+from sjc_debiased.identity import saved_options
 from sjc_debiased.runs import run_folders
 
-_METHOD = ("views", "front_half_deg", "masked_lm", "keep", "clip_start", "clip_end")
+_METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
 """The options in which presets differ."""
 
 
@@ -58,7 +59,7 @@ def collect(run_root: Path) -> list[Measured]:
         r = options["resolved"]
         commit = (options.get("git_commit") or "unknown")[:12]
         key = r["prompt"], r["preset"], r["seed"]
-        _check_comparable(folder, r, options_of)
+        _check_comparable(folder, saved_options(folder) or r, options_of)
         identity = hashlib.sha256(json.dumps(r, sort_keys=True).encode()).hexdigest()[:16]
         found[key] = Measured(folder, identity, *key, r["model"], commit, metrics)
     return [found[key] for key in sorted(found)]
