@@ -7,12 +7,15 @@
 # there; labels in results/MODEL-SUITE/labels are counted in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
+if wants_help "$@"; then show_help; exit; fi
+need_environment
 model=menagerie suite= rest=() device=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --model) model=$2; shift 2 ;;
-    --suite) suite=$2; shift 2 ;;
-    --device) rest+=("$1" "$2"); if [ "$2" != auto ]; then device=(--device "$2"); fi; shift 2 ;;
+    --model) model=${2:?--model needs a value}; shift 2 ;;
+    --suite) suite=${2:?--suite needs a value}; shift 2 ;;
+    --device) rest+=("$1" "${2:?--device needs a value}"); if [ "$2" != auto ]; then device=(--device "$2"); fi; shift 2 ;;
     --presets | --limit | --run_root | --plan | --shard)
       echo "reproduce_tables.sh runs whole tables. Received $1. Leave it out, or use scripts/run_prompts.sh." >&2
       exit 2 ;;

@@ -2,6 +2,9 @@
 # The long reliability tests (docs/reliability.md), about an hour on two cores. The fuzzing needs `pip install atheris`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
+if wants_help "$@"; then show_help; exit; fi
+need_environment
 python tests/faults/crash.py --trials 120
 python tests/faults/stress.py bits
 python tests/faults/stress.py memory

@@ -3,7 +3,10 @@
 #   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0,1,2"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$1 prompt=${2:-a smiling cat} seeds=${3:-0,1,2}
+. scripts/common.sh
+if wants_help "$@"; then show_help; exit; fi
+need_environment
+out=${1:?the picture needs a name: OUT.png} prompt=${2:-a smiling cat} seeds=${3:-0,1,2}
 root="runs/pair-${prompt// /-}-${seeds//,/-}"
 mkdir -p "$(dirname "$out")"
 for preset in sjc dsds; do

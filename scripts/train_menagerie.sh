@@ -4,4 +4,6 @@
 #   scripts/train_menagerie.sh [--stages diffusion ...] [--work FOLDER] [--out FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
+need_environment
 exec python -m sjc_debiased.menagerie.train "$@"

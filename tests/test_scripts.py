@@ -1,0 +1,75 @@
+"""The shell scripts before they begin: their help, and the environment that they need."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Return a function that runs a script with a `python` that only notes how it was called."""
+
+    def run(name, *arguments, environment=True):
+        calls = tmp_path / "calls"
+        python = tmp_path / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text(f'#!/bin/sh\necho "$@" >>"{calls}"\nexit {0 if environment else 1}\n')
+        python.chmod(0o755)
+        path = f"{python.parent}{os.pathsep}{os.defpath}"
+        command = ["bash", str(SCRIPTS / name), *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={"PATH": path}, cwd=tmp_path
+        )
+        return done, calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("reproduce_tables.sh", ["--help"], "The paper's tables and figures from one command"),
+        ("reproduce_tables.sh", ["--model", "sd15", "-h"], "  scripts/reproduce_tables.sh [--model"),
+        ("run_fault_tests.sh", ["--help"], "The long reliability tests"),
+        ("run_menagerie_pair.sh", ["--help"], "  scripts/run_menagerie_pair.sh OUT.png"),
+    ],
+)
+def test_help_says_what_a_script_does_and_starts_nothing(call, name, arguments, says):
+    done, calls = call(name, *arguments)
+    assert (done.returncode, done.stderr, calls) == (0, "", [])
+    assert says in done.stdout
+    assert "set -euo" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("run_prompts.sh", "sjc_debiased.sweep"), ("train_menagerie.sh", "sjc_debiased.menagerie.train")],
+)
+def test_help_of_a_script_that_is_one_command_is_that_commands(call, name, module):
+    done, calls = call(name, "--help")
+    assert done.returncode == 0
+    assert calls[-1] == f"-m {module} --help"
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in SCRIPTS.glob("*.sh") if p.name != "common.sh"))
+def test_outside_the_environment_one_line_names_the_way_out(call, name):
+    done, calls = call(name, "out.png", environment=False)
+    assert done.returncode == 2
+    assert len(calls) == 1  # the question whether the packages are there
+    assert done.stderr.startswith(f"{name} needs the packages of requirements.txt. ")
+    assert (
+        "/bin/python lacks them. Activate the environment that has them (`. .venv/bin/activate`)"
+        in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_option_without_its_value_is_refused(call):
+    done, calls = call("reproduce_tables.sh", "--suite", "menagerie", "--model")
+    assert done.returncode != 0
+    assert "--model needs a value" in done.stderr
+    assert len(calls) == 1
