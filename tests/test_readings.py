@@ -79,13 +79,19 @@ def test_only_the_second_reading_asks_for_probabilities_over_the_whole_vocabular
     assert removed(TwoRows(PRESENT, ABSENT, share=(0.25, 0.5)), "probabilities") == {"side", "back", "top"}
 
 
-@pytest.fixture
-def tables():
-    """Tables over the four views without the word, and the same with it, whose log odds are other by 0.5."""
+def random_tables(spread):
+    """Return P(v | u), P(v | not u): uniform tables, logs N(0, spread) apart, or unrelated for None."""
     rng = np.random.default_rng(0)
     absent = rng.dirichlet(np.ones(4), 20_000)
-    present = absent * np.exp(0.5 * rng.normal(size=absent.shape))
+    if spread is None:
+        return rng.dirichlet(np.ones(4), 20_000), absent
+    present = absent * np.exp(spread * rng.normal(size=absent.shape))
     return present / present.sum(1, keepdims=True), absent
+
+
+@pytest.fixture
+def tables():
+    return random_tables(0.5)
 
 
 def test_the_second_reading_has_a_closed_form(tables):
@@ -103,10 +109,12 @@ def test_the_first_reading_against_a_loop(tables):
         assert list(decided) == [r < 1 and r / mean < 0.95 for r in ratios]
 
 
-def test_the_readings_agree_on_most_random_tables(tables):
-    """Neither contains the other; a view whose word gains nothing is never robbed of it by either."""
+@pytest.mark.parametrize(("spread", "agreement"), [(0.2, 0.91), (0.5, 0.91), (1.0, 0.92), (None, 0.96)])
+def test_the_readings_agree_on_most_random_tables(spread, agreement):
+    """The shares of docs/deviations.md; neither reading contains the other, and none takes what gains."""
+    tables = random_tables(spread)
     one, two = (fails(*tables, reading) for reading in ("pmi", "probabilities"))
-    assert 0.91 < (one == two).mean() < 0.95
+    assert (one == two).mean() == pytest.approx(agreement, abs=0.005)
     assert (one & ~two).any()
     assert (two & ~one).any()
     assert not (one | two)[tables[0] >= tables[1]].any()
