@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from prompts.debias import ViewPrompts
+from sjc_debiased import __version__
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import fingerprint
 from sjc_debiased.runs import sha256
@@ -31,9 +32,15 @@ def record(command: list[str], prompts: ViewPrompts, location: str, machine: Mac
         "model_identity": _identity(location),
         "device": _device_name(machine.device),
         "machine": asdict(machine),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": versions(),
         "git_commit": _git_commit(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this program, of Python, and of the packages that decide what a run makes."""
+    own = {"sjc-debiased": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in _PACKAGES}
 
 
 @cache
@@ -53,16 +60,23 @@ def _device_name(device: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the source, or None outside a checkout."""
-    here = Path(__file__).parent
+    """Return the commit of this source, or None where it is no checkout of its own.
+
+    An installed package may lie in a repository that is another project's: the source's own one tracks this
+    file, and tracks it at the place that the package has in it.
+    """
+    here = Path(__file__)
+    place = f"{here.parent.name}/{here.name}"
+    if _git(here.parent, "ls-files", "--full-name", "--error-unmatch", "--", here.name) != place:
+        return None
+    return _git(here.parent, "rev-parse", "HEAD")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints about a folder, or None where it has nothing to say."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
