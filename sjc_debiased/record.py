@@ -30,7 +30,7 @@ def record(command: list[str], prompts: ViewPrompts, location: str, machine: Mac
         "command": command,
         "view_prompts": asdict(prompts),
         "model_identity": _identity(location),
-        "device": _device_name(machine.device),
+        "device": device_name(machine.device),
         "machine": asdict(machine),
         "versions": versions(),
         "git_commit": _git_commit(),
@@ -53,10 +53,19 @@ def _identity(location: str) -> dict:
     return {"sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}}
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Return what a device is called: the GPU's name, or the processor's with the threads in use."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return platform.processor() or platform.machine()
 
 
 def _git_commit() -> str | None:

@@ -81,8 +81,7 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
             f"--run_root is the parent of run folders. {place} is a run folder itself. Name its parent, or "
             "go on with it by --resume."
         )
-    n_floats = 5 * sum(r.resolution**3 for r in wanted)
-    needed = (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
+    needed = needed_bytes(wanted)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place):
@@ -94,6 +93,12 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
             f"this needs about {needed / 2**20:.0f} MiB for checkpoints and pictures. {place} has "
             f"{free / 2**20:.0f} MiB free. Make room, or choose another place with --run_root."
         )
+
+
+def needed_bytes(wanted: list[Resolved]) -> int:
+    """Return about how much room the folders of these runs take: checkpoints and pictures."""
+    n_floats = 5 * sum(r.resolution**3 for r in wanted)
+    return (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
 
 
 def _unwritable(place: Path, error: OSError) -> RunError:

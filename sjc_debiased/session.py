@@ -12,11 +12,9 @@ from torch import Tensor
 
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
-from prompts.views import view_scheme
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import Resolved
-from sjc_debiased.optimize import Scene, Settings, Step, make_optimizer
+from sjc_debiased.optimize import Step
 from sjc_debiased.options import MeshFormat
 from sjc_debiased.pictures import (
     save_contact_sheet,
@@ -26,8 +24,7 @@ from sjc_debiased.pictures import (
 )
 from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, write_json
-from voxnerf.cameras import Camera, sample_sjc_cameras
-from voxnerf.grid import GridConfig, VoxelGrid
+from sjc_debiased.scene import build_scene
 from voxnerf.mesh import EmptyMeshError, extract_mesh
 
 CHECKPOINT_SHARE = 0.05
@@ -74,33 +71,8 @@ class Session:
         """
         self.denoiser, self.folder, self.mesh_formats = denoiser, folder, mesh_formats
         self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
-        settings = _settings(resolved)
-        config = GridConfig(
-            resolution=resolved.resolution,
-            half_size=resolved.half_size,
-            channels=denoiser.latent_channels,
-            background_mapping=resolved.background,
-            start=resolved.start,
-            color_scale=resolved.color_scale,
-        )
-        generator = torch.Generator().manual_seed(resolved.seed)
-        grid = VoxelGrid(config, generator).to(denoiser.device)
-        rng = np.random.RandomState(resolved.seed)
-        cameras: list[Camera] = []
-        while len(cameras) < resolved.n_steps:  # drawn by schedules: more steps change none of the first
-            cameras += sample_sjc_cameras(resolved.schedule_steps, denoiser.latent_size, rng)
-        cameras = cameras[: resolved.n_steps]
-        scheme = view_scheme(resolved.views, resolved.front_half_deg)
-        self.views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
-        text = _embed(prompts, denoiser)
-        self.scene = Scene(
-            grid,
-            make_optimizer(grid, settings),
-            cameras,
-            [text[view] for view in self.views],
-            settings,
-            resolved.seed,
-        )
+        self.scene, self.views = build_scene(resolved, prompts, denoiser)
+        settings = self.scene.settings
         if state:
             self.scene.done, tensors = state
             self._restore(tensors)
@@ -263,19 +235,6 @@ class Session:
                 f"a checkpoint must hold this run's scene. This one does not ({error}). Delete it to go on "
                 "from the one before."
             ) from error
-
-
-def _settings(r: Resolved) -> Settings:
-    same = vars(r).keys() & Settings.__dataclass_fields__.keys()
-    clip = ClipSchedule(r.clip_start, r.clip_end)
-    return Settings(**{name: getattr(r, name) for name in same}, clip=clip)
-
-
-def _embed(prompts: ViewPrompts, denoiser: StableDiffusion) -> dict[str, Tensor]:
-    """Return the text embedding of every view, each distinct prompt embedded once."""
-    distinct = list(dict.fromkeys(prompts.sent.values()))
-    rows = dict(zip(distinct, denoiser.embed(distinct).split(1)))
-    return {view: rows[prompt] for view, prompt in prompts.sent.items()}
 
 
 def _milestones(n_steps: int, share: float) -> set[int]:

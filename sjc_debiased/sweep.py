@@ -92,7 +92,7 @@ class SweepOptions:
     run_root: Path = Path("runs")
     """Parent of the run folders."""
     plan: bool = False
-    """Print the plan and its cost, and stop."""
+    """Print the plan and what it costs in hours, by a few steps that are timed now, and stop."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,9 @@ def main(options: SweepOptions, command: list[str]) -> int:
         plan = make_plan(options, command)
         print(plan)
         if options.plan:
+            if plan.work.todo:
+                print("loading the model to time a few steps ...", flush=True)
+                print(_time_of(plan.work))
             return 0
         if plan.work.todo:
             check_run_root(options.run_root, list(plan.work.todo))
@@ -282,6 +285,21 @@ def main(options: SweepOptions, command: list[str]) -> int:
     if missing or any(error == INTERRUPTED for _, error in failed):
         return 130
     return 1 if failed else 0
+
+
+def _time_of(work: Work) -> str:
+    """Return how long a sweep takes, by steps that are timed now, or why that cannot be said."""
+    from sjc_debiased.estimate import measure_cost
+    from sjc_debiased.prepare import load_denoiser
+    from sjc_debiased.record import device_name
+
+    try:
+        denoiser = load_denoiser(work.machine, work.choice, local_files_only=True)
+        cost = measure_cost(work.todo[0], denoiser, min(work.pack, len(work.todo)))
+    except (OptionError, RuntimeError, MemoryError) as error:
+        return f"no estimate of the time: {error}"
+    where = f"{work.machine.device} ({device_name(work.machine.device)}) in {work.machine.precision}"
+    return f"{cost.of_sweep(work.todo)} in one process, by steps timed on {where}: {cost}"
 
 
 def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:

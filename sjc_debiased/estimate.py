@@ -1,0 +1,156 @@
+"""What an object costs on this machine: a few steps of the real loop, timed, and what follows from them.
+
+    object = n_steps * step / pack + previews * preview + pictures + mesh
+
+Steps, a preview, a frame of the turntable and a mesh are measured on a throw-away scene in memory; the mesh
+is that of a ball, because a scene at its start has none, and its views are counted, not decoded. What grows
+with an object's details, such as its number of faces, is not in it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prompts.debias import plain_prompts
+from prompts.views import view_scheme
+from sjc_debiased.config import Resolved, resolve
+from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.optimize import Scene, draw_noise, optimize_step
+from sjc_debiased.options import Basic, Options
+from sjc_debiased.pictures import ORBIT_ELEVATION_DEG, TURNTABLE_FRAMES
+from sjc_debiased.profiles import Profile
+from sjc_debiased.scene import build_scene
+from sjc_debiased.session import PREVIEW_SHARE
+from voxnerf.cameras import orbit_camera
+from voxnerf.grid import VoxelGrid
+from voxnerf.mesh import extract_mesh
+from voxnerf.render import render, render_antialiased
+
+WARMUP_STEPS, TIMED_STEPS = 2, 5
+_BALL = 0.6  # its radius, as a share of the box's half size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hold what was measured, in seconds.
+
+    Attributes:
+        pack: objects in one call of the 2D model.
+        step_s: one step of a whole pack, the median of `TIMED_STEPS`.
+        preview_s: one picture on the way. pictures_s, mesh_s: what an object leaves after its last step.
+    """
+
+    pack: int
+    step_s: float
+    preview_s: float
+    pictures_s: float
+    mesh_s: float
+
+    def object_s(self, n_steps: int) -> float:
+        """Return the time of one object among a pack, without loading the model."""
+        n_previews = min(n_steps, round(1 / PREVIEW_SHARE))
+        on_the_way = n_steps * self.step_s / self.pack + n_previews * self.preview_s
+        return on_the_way + self.pictures_s + self.mesh_s
+
+    def hours(self, runs: Sequence[Resolved]) -> float:
+        """Return the time of all these runs, one pack after the other."""
+        return sum(self.object_s(run.n_steps) for run in runs) / 3600
+
+    def of_sweep(self, runs: Sequence[Resolved]) -> str:
+        """Return the time of all these runs in words."""
+        hours = self.hours(runs)
+        return f"about {hours:.1f} hours" if hours >= 1 else f"about {hours:.2g} hours"
+
+    def __str__(self) -> str:
+        together = f" of {self.pack} objects together" if self.pack > 1 else ""
+        return (
+            f"{1e3 * self.step_s:.0f} ms a step{together}, {self.pictures_s:.0f} s of pictures and "
+            f"{self.mesh_s:.0f} s of mesh for each object"
+        )
+
+
+def sample_run(profile: Profile, n_steps: int | None = None, seed: int = 0) -> Resolved:
+    """Return a debiased run with a model's own settings, to be timed and thrown away."""
+    basic = Basic(prompt=("a smiling cat",), debias=True, n_steps=n_steps, seed=seed)
+    return resolve(Options(basic), profile, "throw-away", "")[0]
+
+
+def throwaway_scene(run: Resolved, denoiser: Denoiser) -> Scene:
+    """Return the scene of a run at its start, with all words in its view prompts; it has no folder."""
+    scheme = view_scheme(run.views, run.front_half_deg)
+    return build_scene(run, plain_prompts(run.prompt, scheme), denoiser)[0]
+
+
+def measure_cost(
+    run: Resolved, denoiser: Denoiser, pack: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Cost:
+    """Time a run's steps, pictures and mesh on the denoiser's device; leaves no file.
+
+    Args:
+        pack: scenes that take their steps together.
+        clock: returns seconds.
+    """
+
+    def timed(work: Callable[[], object]) -> float:
+        wait_for(denoiser.device)
+        began = clock()
+        work()
+        wait_for(denoiser.device)
+        return clock() - began
+
+    short = replace(run, n_steps=WARMUP_STEPS + TIMED_STEPS)
+    scenes = [throwaway_scene(replace(short, seed=seed), denoiser) for seed in range(pack)]
+
+    def step() -> None:
+        optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
+
+    steps = [timed(step) for _ in range(short.n_steps)][WARMUP_STEPS:]
+    grid, size = scenes[0].grid, denoiser.latent_size
+    camera = orbit_camera(0.0, ORBIT_ELEVATION_DEG, size, size)
+    with torch.no_grad():
+        latent = render(grid, camera).latent
+    for _ in range(2):  # the first of a size prepares it
+        preview_s = timed(lambda: denoiser.decode(latent))
+        frame_s = timed(lambda: denoiser.decode(render_antialiased(grid, camera, upscale=2).latent))
+    mesh_s, n_views = _time_mesh(grid, size, timed)
+    pictures_s = TURNTABLE_FRAMES * frame_s
+    return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_views * preview_s)
+
+
+def _time_mesh(
+    grid: VoxelGrid, size: int, timed: Callable[[Callable[[], object]], float]
+) -> tuple[float, int]:
+    """Return the seconds that the mesh of a ball takes without decoding, and how many views it decodes."""
+    make_ball(grid)
+    n_views = 0
+
+    def count(latents: Tensor) -> Tensor:
+        nonlocal n_views
+        n_views += len(latents)
+        return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    return timed(lambda: extract_mesh(grid, count, size)), n_views
+
+
+@torch.no_grad()
+def make_ball(grid: VoxelGrid) -> None:
+    """Change a scene into an opaque ball in the middle of nothing."""
+    n = grid.config.resolution
+    place = torch.linspace(-1, 1, n, device=grid.density.device)
+    distance = (place[:, None, None] ** 2 + place[:, None] ** 2 + place**2).sqrt()
+    grid.density.copy_(torch.where(distance < _BALL, 20.0, -20.0)[None, None])
+    grid.color.clamp_(-1, 1)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

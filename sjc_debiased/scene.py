@@ -1,0 +1,53 @@
+"""The scene of a run at its start: the first grid, and for every step its camera and its prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prompts.debias import ViewPrompts
+from prompts.views import view_scheme
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.config import Resolved
+from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.optimize import Scene, Settings, make_optimizer
+from voxnerf.cameras import Camera, sample_sjc_cameras
+from voxnerf.grid import GridConfig, VoxelGrid
+
+
+def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tuple[Scene, list[str]]:
+    """Build a run's scene on the device of its 2D model; return it with the view of every step."""
+    settings = _settings(run)
+    config = GridConfig(
+        resolution=run.resolution,
+        half_size=run.half_size,
+        channels=denoiser.latent_channels,
+        background_mapping=run.background,
+        start=run.start,
+        color_scale=run.color_scale,
+    )
+    grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    rng = np.random.RandomState(run.seed)
+    cameras: list[Camera] = []
+    while len(cameras) < run.n_steps:  # drawn by schedules: more steps change none of the first
+        cameras += sample_sjc_cameras(run.schedule_steps, denoiser.latent_size, rng)
+    cameras = cameras[: run.n_steps]
+    scheme = view_scheme(run.views, run.front_half_deg)
+    views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
+    text = _embed(prompts, denoiser)
+    text_of_step = [text[view] for view in views]
+    return Scene(grid, make_optimizer(grid, settings), cameras, text_of_step, settings, run.seed), views
+
+
+def _settings(r: Resolved) -> Settings:
+    same = vars(r).keys() & Settings.__dataclass_fields__.keys()
+    clip = ClipSchedule(r.clip_start, r.clip_end)
+    return Settings(**{name: getattr(r, name) for name in same}, clip=clip)
+
+
+def _embed(prompts: ViewPrompts, denoiser: Denoiser) -> dict[str, Tensor]:
+    """Return the text embedding of every view, each distinct prompt embedded once."""
+    distinct = list(dict.fromkeys(prompts.sent.values()))
+    rows = dict(zip(distinct, denoiser.embed(distinct).split(1)))
+    return {view: rows[prompt] for view, prompt in prompts.sent.items()}
