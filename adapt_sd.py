@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
-from sjc_debiased.foreign import read_json
 
 _COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
 
@@ -45,6 +42,7 @@ class StableDiffusion:
                 f"the U-Net must take the autoencoder's {channels[1]} latent channels. It takes "
                 f"{channels[0]}, as inpainting models do. Choose a text-to-image model."
             )
+        check_vocabulary(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size)
         self.device, self.dtype = device, dtype
         self.v_prediction = scheduler.prediction_type == "v_prediction"
         self.unet = pipeline.unet.to(device, dtype).eval().requires_grad_(False)
@@ -94,8 +92,21 @@ class StableDiffusion:
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the RGB image of latents, float32 [n, 3, 8 height, 8 width] in [-1, 1]."""
-        return self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+        """Return the RGB image of latents, float32 [n, 3, 8 height, 8 width] in [-1, 1].
+
+        Where the memory does not hold it, from then on one picture at a time and in tiles that are blended.
+        """
+        scaled = latent.float() / self.vae.config.scaling_factor
+        try:
+            return self.vae.decode(scaled).sample.clamp(-1, 1)
+        except RuntimeError as error:
+            if self.vae.use_tiling or not _is_out_of_memory(error):
+                raise
+        # Here, and not in the except clause, where the traceback still holds what filled the memory.
+        print("the memory does not hold a whole decoded picture: decoding in tiles from here on")
+        self.vae.enable_slicing()
+        self.vae.enable_tiling()
+        return self.vae.decode(scaled).sample.clamp(-1, 1)
 
     def compile(self) -> None:
         """Compile the U-Net at its first call; where that fails or changes its answer, go on without."""
@@ -129,88 +140,8 @@ class StableDiffusion:
         return self._run(scaled.to(self.dtype), timestep, text, return_dict=False)[0].float()
 
 
-def load_pipeline(name: str, local_files_only: bool = False):
-    """Load the parts that 3D needs of a Stable Diffusion pipeline, from a folder or the hub.
-
-    Only safetensors are read, and no code of the model's is run.
-
-    Raises:
-        FileNotFoundError: the folder is no pipeline, or the hub is out of reach.
-    """
-    check_pipeline_folder(name)
-    from diffusers import StableDiffusionPipeline
-    from safetensors import SafetensorError
-
-    try:
-        return StableDiffusionPipeline.from_pretrained(
-            name,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            use_safetensors=True,
-            local_files_only=local_files_only,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _out_of_reach(name, error) from error
-
-
-def _out_of_reach(name: str, error: Exception) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"the model's weights must be within reach. {name!r} could not be loaded ({error}). Two ways "
-        f"out: download it where there is a network (`hf download {name}`) and name its folder with "
-        "--model FOLDER; or use the embedded model with --model menagerie."
-    )
-
-
-def check_pipeline_folder(name: str) -> None:
-    """Refuse a local folder that is no diffusers pipeline, before anything heavy is imported.
-
-    Raises:
-        FileNotFoundError: says what the folder lacks.
-    """
-    folder = Path(name)
-    if not folder.exists():
-        return
-    index = folder / "model_index.json"
-    try:
-        parts = dict(read_json(index))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise FileNotFoundError(
-            f"--model FOLDER must be a diffusers pipeline with a readable model_index.json. {folder} is "
-            f"not ({error}). Name the folder that `save_pretrained` or `hf download` wrote."
-        ) from error
-    name = parts.get("_class_name")
-    if name != "StableDiffusionPipeline":
-        raise FileNotFoundError(
-            f"--model FOLDER must be a StableDiffusionPipeline (1.x or 2.x). {folder} is a {name}. Choose "
-            "another folder."
-        )
-    needed = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    lacking = [part for part in needed if part not in parts or not (folder / part).is_dir()]
-    if lacking:
-        raise FileNotFoundError(
-            f"--model FOLDER must hold {', '.join(needed)}. {folder} lacks {', '.join(lacking)}. "
-            "Download the whole pipeline again."
-        )
-
-
-def check_prompts(name: str, prompts: list[str], local_files_only: bool = False) -> None:
-    """Refuse prompts that the model's text encoder would cut; loads the tokenizer, not the model.
-
-    Raises:
-        ValueError: a prompt is too long; says what would be cut.
-        FileNotFoundError: the tokenizer is not within reach.
-    """
-    from transformers import CLIPTokenizer
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            name, subfolder="tokenizer", local_files_only=local_files_only
-        )
-    except (OSError, ValueError) as error:
-        raise _out_of_reach(name, error) from error
-    for prompt in prompts:
-        check_length(tokenizer, prompt)
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def check_length(tokenizer, prompt: str) -> None:
@@ -226,4 +157,20 @@ def check_length(tokenizer, prompt: str) -> None:
         raise ValueError(
             f"a view prompt must fit the text encoder's {limit} tokens. {prompt!r} has {len(ids)}: it "
             f"would lose {cut!r}. Shorten the prompt."
+        )
+
+
+def check_vocabulary(tokenizer, size: int) -> None:
+    """Refuse a tokenizer that is not its text encoder's, as transformers makes where a vocabulary is missing.
+
+    Args:
+        size: tokens that the text encoder knows.
+
+    Raises:
+        ValueError: gives both numbers.
+    """
+    if len(tokenizer) != size:
+        raise ValueError(
+            f"the tokenizer must have the text encoder's {size} tokens. It has {len(tokenizer)}: its "
+            "vocabulary is missing, cut or of another model. Download the model's tokenizer/ again."
         )

@@ -64,14 +64,14 @@ def run(options: Options, command: list[str]) -> int:
     Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
     """
     from sjc_debiased.machine import check_memory, choose_machine
-    from sjc_debiased.models import check_words, choose_model, fingerprint
+    from sjc_debiased.models import check_words, choose_model, identify
 
     basic, machine_options = options.basic, options.machine
     machine = choose_machine(machine_options.device, machine_options.precision)
-    choice = choose_model(basic.model, machine.device)
+    choice = choose_model(basic.model, machine.device, basic.lora)
     local, resume = machine_options.local_files_only, machine_options.resume
     print(f"model: {choice.name} ({choice.why})")
-    wanted = resolve(options, choice.profile, choice.name, fingerprint(choice.location, local))
+    wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
     for resolved in wanted:
         check_words(resolved.prompt, choice)
     check_memory(wanted[0].resolution, min(machine_options.pack, len(wanted)))
@@ -86,14 +86,15 @@ def run(options: Options, command: list[str]) -> int:
         return 0
 
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import keep_precision, load_denoiser, open_session, plan_prompts
+    from sjc_debiased.prepare import keep_precision, load_denoiser, open_session, plan_prompts, weights_report
 
     machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
     for resolved in todo:
-        print(plan_prompts(resolved, choice, local).table())
         if basic.dry_run:
             print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+            print(weights_report(resolved, choice, local))
+        print(plan_prompts(resolved, choice, local).table())
     if basic.dry_run:
         return 0
     print("loading the model ...", flush=True)

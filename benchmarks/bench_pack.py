@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
+from sjc_debiased.loading import load_pipeline
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import Scene, draw_noise, optimize_step
 

@@ -27,7 +27,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from prompts.masked_lm import GAP, Bert, MaskedLM
+from prompts.masked_lm import DEFAULT_MASKED_LM, GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
 from prompts.words import kept_words, split_words, without, without_strays
 
@@ -35,7 +35,6 @@ SENTENCE = f"This image is depicting a {GAP} view of "
 P_PRESENT = 0.5
 PMI_BOUND = 1.0
 NORMALIZED_PMI_THRESHOLD = 0.95
-DEFAULT_MASKED_LM = "google-bert/bert-base-uncased"
 Normalized = Literal["pmi", "probabilities"]
 
 

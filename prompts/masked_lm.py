@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from prompts.hub import download_command, gather
+from prompts.quiet import quiet
+
 GAP = "___"
+DEFAULT_MASKED_LM = "google-bert/bert-base-uncased"
 
 
 class MaskedLM(Protocol):
@@ -20,6 +27,34 @@ class MaskedLM(Protocol):
         """
 
 
+PATTERNS = ("*.json", "vocab.txt", "model.safetensors")
+"""What `hf download --include` takes to fetch no more than this needs: 440 MB of BERT."""
+
+_TOKENIZERS = ("tokenizer.json", "vocab.txt")
+
+
+def find_masked_lm(name: str, local_files_only: bool = False) -> Path:
+    """Return a folder with a language model's files: the one that is named, or from the cache or the hub.
+
+    Raises:
+        MissingError: lists what is missing, and where it was looked for.
+    """
+
+    def lacking(files: Collection[str]) -> list[str]:
+        missing = [file for file in ("config.json", "model.safetensors") if file not in files]
+        return missing + ([] if any(file in files for file in _TOKENIZERS) else ["vocab.txt"])
+
+    def chosen(files: Collection[str]) -> list[str]:
+        return [f for f in files if "/" not in f and any(fnmatch(f, pattern) for pattern in PATTERNS)]
+
+    remedy = (
+        "Prompt debiasing needs a masked language model in BERT's format. Download it where there is a "
+        f"network ({download_command(DEFAULT_MASKED_LM, PATTERNS)}), or name a local folder: --masked_lm "
+        "FOLDER."
+    )
+    return gather(name, lacking, chosen, remedy, local_files_only)
+
+
 class Bert:
     """Wrap a BERT-format masked language model (a hub name or a local folder), on the CPU."""
 
@@ -27,25 +62,31 @@ class Bert:
         """Load the tokenizer and the model.
 
         Raises:
-            OSError: the model is neither a local folder nor within reach of the hub.
+            MissingError: the model is neither a local folder nor within reach of the hub.
+            ValueError: it cannot be read, or has no head that predicts masked words.
         """
         import torch
+
+        folder = find_masked_lm(name, local_files_only)
         from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-        self._torch = torch
+        self._torch, self._name = torch, name
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local_files_only)
-            self._model = AutoModelForMaskedLM.from_pretrained(
-                name, local_files_only=local_files_only, use_safetensors=True
-            ).float()
-        except (OSError, ValueError) as error:
-            raise OSError(
-                "prompt debiasing needs a masked language model in BERT's format. "
-                f"{name!r} is neither a folder with one nor within reach of the hub ({error}). "
-                "Download it where there is a network (`hf download google-bert/bert-base-uncased`), or "
-                "name a local folder with --masked_lm FOLDER."
+            with quiet("transformers"):
+                self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model, report = AutoModelForMaskedLM.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+            if report["missing_keys"]:
+                raise ValueError(f"its weights lack {min(report['missing_keys'])}")
+            if self._tokenizer.mask_token_id is None:
+                raise ValueError("its tokenizer has no mask")
+        except Exception as error:  # a damaged file fails in the way of whichever library reads it
+            raise ValueError(
+                f"a masked language model must be in BERT's format and whole. {name!r} is not ({error}). "
+                "Download it again, or name another folder with --masked_lm FOLDER."
             ) from error
-        self._model.eval()
+        self._model = model.float().eval()
 
     def gap_log_probabilities(self, texts: list[str], words: tuple[str, ...]) -> np.ndarray:
         """Return log P(word in the gap | text) over the whole vocabulary: float64 [texts, words].
@@ -54,6 +95,7 @@ class Bert:
         given the pieces before it.
         """
         columns = {}
+        self._check_known(words)
         pieces = {w: self._tokenizer.encode(w, add_special_tokens=False) for w in words}
         for length in sorted({len(p) for p in pieces.values()}):
             group = [w for w in words if len(pieces[w]) == length]
@@ -73,6 +115,21 @@ class Bert:
         return self._tokenizer.unk_token not in pieces and (
             len(word) == 1 or any(len(p.removeprefix("##")) > 1 for p in pieces)
         )
+
+    def _check_known(self, words: tuple[str, ...]) -> None:
+        """Refuse a vocabulary without these words: every answer about them would be the same.
+
+        Raises:
+            ValueError: names the words.
+        """
+        unknown_id = self._tokenizer.unk_token_id
+        unknown = [w for w in words if unknown_id in self._tokenizer.encode(w, add_special_tokens=False)]
+        if unknown or len(self._tokenizer) > self._model.config.vocab_size:
+            raise ValueError(
+                f"the language model must know the words {', '.join(words)}. {self._name!r} does not know "
+                f"{', '.join(unknown) or 'the tokens of its tokenizer'}: its vocabulary is missing or of "
+                "another model. Download it again, or name another folder with --masked_lm FOLDER."
+            )
 
     def _log_probabilities(self, texts: list[str], filled: list[int], n_pieces: int) -> np.ndarray:
         """Return log P over the vocabulary of the first open piece of the gap: [texts, vocab]."""

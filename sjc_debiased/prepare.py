@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load_pipeline
+from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
-from prompts.masked_lm import Bert
+from prompts.masked_lm import Bert, find_masked_lm
 from prompts.views import view_scheme
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
@@ -24,6 +24,7 @@ from sjc_debiased.identity import (
     saved_options,
     saved_precision,
 )
+from sjc_debiased.loading import check_loras, check_prompts, find_model, load_pipeline
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
 from sjc_debiased.options import MeshFormat, OptionError
@@ -41,14 +42,30 @@ def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> 
     scheme = view_scheme(resolved.views, resolved.front_half_deg)
     plain = plain_prompts(resolved.prompt, scheme)
     try:
-        check_pipeline_folder(choice.location)
         check_prompts(choice.location, list(plain.sent.values()), local_files_only)
+        check_loras(choice.location, choice.loras, local_files_only)
         if resolved.masked_lm is None:
             return plain
         masked_lm = _masked_lm(choice.masked_lm(resolved.masked_lm), local_files_only)
         return debias_prompt(resolved.prompt, masked_lm, scheme, resolved.keep, resolved.pmi_normalized)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
+
+
+def weights_report(resolved: Resolved, choice: Choice, local_files_only: bool) -> str:
+    """Say which weights of a run are there, which the hub will be asked for, and which are missing."""
+    lines = []
+    try:
+        lines.append(str(find_model(choice.location, local_files_only)))
+    except (OSError, ValueError) as error:
+        lines.append(f"weights of {choice.name}: missing or not to be used: {error}")
+    if resolved.masked_lm is not None:
+        place = choice.masked_lm(resolved.masked_lm)
+        try:
+            lines.append(f"language model: {find_masked_lm(place, local_files_only)}")
+        except OSError as error:
+            lines.append(f"language model: missing: {error}")
+    return "\n".join(lines)
 
 
 @cache
@@ -82,7 +99,7 @@ def load_denoiser(machine: Machine, choice: Choice, local_files_only: bool) -> S
         OptionError: its weights are out of reach, or it is none that the adapter knows.
     """
     try:
-        pipeline = load_pipeline(choice.location, local_files_only)
+        pipeline = load_pipeline(choice.location, local_files_only, choice.loras)
         dtype = getattr(torch, machine.precision)
         return StableDiffusion(pipeline, torch.device(machine.device), dtype)
     except (OSError, ValueError) as error:
@@ -117,7 +134,7 @@ def open_session(
     precision = machine.wanted_precision
     folder = resume or find_run(run_root, run, precision)
     if folder is None:
-        about = record(command, prompts, choice.location, machine)
+        about = record(command, prompts, choice, machine)
         folder = find_or_create_run(run_root, run, about, precision)
     with locked(folder):
         if is_finished(folder, run):

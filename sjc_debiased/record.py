@@ -13,23 +13,24 @@ import torch
 
 from prompts.debias import ViewPrompts
 from sjc_debiased import __version__
+from sjc_debiased.lora import lora_file
 from sjc_debiased.machine import Machine
-from sjc_debiased.models import fingerprint
+from sjc_debiased.models import Choice, fingerprint
 from sjc_debiased.runs import sha256
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
 
 
-def record(command: list[str], prompts: ViewPrompts, location: str, machine: Machine) -> dict:
+def record(command: list[str], prompts: ViewPrompts, choice: Choice, machine: Machine) -> dict:
     """Return what `options.json` says beside the resolved options.
 
     Args:
-        location: the folder or hub name that the model was loaded from.
+        choice: the model that was loaded, and its LoRAs.
     """
     return {
         "command": command,
         "view_prompts": asdict(prompts),
-        "model_identity": _identity(location),
+        "model_identity": _identity(choice.location) | _loras(choice),
         "device": device_name(machine.device),
         "machine": asdict(machine),
         "versions": versions(),
@@ -46,11 +47,20 @@ def versions() -> dict[str, str]:
 @cache
 def _identity(location: str) -> dict:
     """Return the name of a model and what pins its weights: hashes, or the hub's revision."""
-    folder = Path(location)
-    if not folder.is_dir():
+    place = Path(location)
+    if place.is_file():
+        return {"sha256": {place.name: sha256(place)}}
+    if not place.is_dir():
         return {"hub_name": location, "revision": fingerprint(location)}
-    weights = sorted(p for p in folder.rglob("*.safetensors"))
-    return {"sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}}
+    weights = sorted(p for p in place.rglob("*.safetensors"))
+    return {"sha256": {str(p.relative_to(place)): sha256(p) for p in weights}}
+
+
+def _loras(choice: Choice) -> dict:
+    if not choice.loras:
+        return {}
+    files = [(lora, lora_file(lora, local_files_only=True)) for lora in choice.loras]
+    return {"loras": [{"name": r.name, "scale": r.scale, "sha256": sha256(file)} for r, file in files]}
 
 
 def device_name(device: str) -> str:

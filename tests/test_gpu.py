@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
 from tests.kernels import on
 from tests.test_golden import compare_with_published

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from sjc_debiased import session
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
 from sjc_debiased.runs import FINISHED
 from voxnerf.cameras import sample_sjc_cameras

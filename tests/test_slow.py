@@ -20,8 +20,9 @@ def sd15_folder(tmp_path_factory):
 def test_three_steps_at_full_size(sd15_folder):
     import numpy as np
 
-    from adapt_sd import StableDiffusion, load_pipeline
+    from adapt_sd import StableDiffusion
     from sjc_debiased.clipping import ClipSchedule
+    from sjc_debiased.loading import load_pipeline
     from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
     from voxnerf.cameras import sample_sjc_cameras
     from voxnerf.grid import GridConfig, VoxelGrid

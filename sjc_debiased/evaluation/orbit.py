@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.models import choose_model, fingerprint
+from sjc_debiased.loading import load_pipeline
+from sjc_debiased.models import choose_model, fingerprint, weights_of
 from sjc_debiased.runs import FINISHED, RunError
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -52,7 +53,7 @@ def load_scene(folder: Path, device: str = "cpu") -> tuple[dict, VoxelGrid, Stab
             "its command again."
         )
     location = choose_model(options["model"], device).location
-    if options["fingerprint"] != fingerprint(location):
+    if weights_of(options["fingerprint"]) != fingerprint(location):
         raise RunError(
             f"a run is shown through the decoder it was made with. The weights of {options['model']} have "
             f"changed since {folder} was made. Make the run again."

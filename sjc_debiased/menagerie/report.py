@@ -14,8 +14,9 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from sjc_debiased.evaluation.intervals import wilson
+from sjc_debiased.loading import load_pipeline
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
