@@ -45,9 +45,9 @@ class StableDiffusion:
         check_vocabulary(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size)
         self.device, self.dtype = device, dtype
         self.v_prediction = scheduler.prediction_type == "v_prediction"
-        self.unet = pipeline.unet.to(device, dtype).eval().requires_grad_(False)
-        self.text_encoder = pipeline.text_encoder.to(device, dtype).eval().requires_grad_(False)
-        self.vae = pipeline.vae.to(device, torch.float32).eval().requires_grad_(False)
+        self.unet = _frozen(pipeline.unet, device, dtype)
+        self.text_encoder = _frozen(pipeline.text_encoder, device, dtype)
+        self.vae = _frozen(pipeline.vae, device, torch.float32)
         self.tokenizer = pipeline.tokenizer
         self.sigmas = sigma_table(pipeline.scheduler.alphas_cumprod).to(device)
         self.latent_channels = self.unet.config.in_channels
@@ -138,6 +138,11 @@ class StableDiffusion:
 
     def _network(self, scaled: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return self._run(scaled.to(self.dtype), timestep, text, return_dict=False)[0].float()
+
+
+def _frozen(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a part as it is used; diffusers' own `to` warns of parts that must stay float32, of which it has none."""
+    return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,9 +168,29 @@ def load_tokenizer(found: Found):
     size = read_json(found.place / "text_encoder" / "config.json").get("vocab_size", 49408)
     try:
         check_vocabulary(tokenizer, size)
+        _check_merges(tokenizer)
     except ValueError as error:
         raise ModelError(f"{found.location} cannot be used: {error}") from error
     return tokenizer
+
+
+def _check_merges(tokenizer) -> None:
+    """Refuse a byte-pair encoding whose merges are cut: its words would fall apart into letters.
+
+    Raises:
+        ValueError: says how many tokens nothing can make.
+    """
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    made = {m.replace(" ", "", 1) if isinstance(m, str) else "".join(m) for m in model["merges"]}
+    added = set(tokenizer.get_added_vocab())
+    unmade = [
+        t for t in model["vocab"] if len(t.removesuffix("</w>")) > 1 and t not in made and t not in added
+    ]
+    if len(unmade) > len(model["vocab"]) // 100:
+        raise ValueError(
+            f"the tokenizer's merges must make its tokens. Those of {len(unmade)} of {len(model['vocab'])} are "
+            "missing: merges.txt is cut. Download the model's tokenizer/ again."
+        )
 
 
 def load_pipeline(location: str, local_files_only: bool = False, loras: tuple[Lora, ...] = ()):

@@ -15,6 +15,7 @@ from torch import Tensor
 from sjc_debiased.tensor_files import SD1, SD2, ModelError
 
 CONFIGS = Path(__file__).parent / "model_configs"
+_MERGES = CONFIGS / "clip_merges.txt.gz"
 _FOLDERS = {SD1: "sd1", SD2: "sd2"}
 _PADDING = {SD1: "<|endoftext|>", SD2: "!"}
 _V_SIZE = 96  # latents of the 2.x models that predict v, which were trained on 768 pixels
@@ -24,7 +25,7 @@ def clip_tokenizer(family: str):
     """Return CLIP's tokenizer, of 49,408 tokens and 77 positions, as Stable Diffusion 1.x or 2.x pads it."""
     from transformers import CLIPTokenizer
 
-    lines = gzip.decompress((CONFIGS / "clip_merges.txt.gz").read_bytes()).decode().splitlines()
+    lines = gzip.decompress(_MERGES.read_bytes()).decode().splitlines()
     merges = [tuple(line.split()) for line in lines]
     letters = _byte_letters()
     tokens = [*letters, *(a + "</w>" for a in letters), *("".join(m) for m in merges)]
@@ -62,15 +63,17 @@ def load(path: Path, family: str):
             config=str(config_folder(family)),
             tokenizer=clip_tokenizer(family),
             local_files_only=True,
-            torch_dtype=torch.float32,
         )
         for part in ("unet", "vae", "text_encoder"):
-            absent = [n for n, p in getattr(pipeline, part).named_parameters() if p.is_meta]
+            module = getattr(pipeline, part)
+            absent = [n for n, p in module.named_parameters() if p.is_meta]
             if absent:
                 raise ValueError(f"its {part} lacks {len(absent)} tensors, such as {absent[0]}")
+            torch.nn.Module.to(module, torch.float32)
     except Exception as error:  # the converter fails on a strange file in its own ways
+        why = "tensors are missing" if "meta tensor" in str(error) else error
         raise ModelError(
-            f"a checkpoint must have the tensors of {family}. {path} has not ({error}). Use a diffusers "
+            f"a checkpoint must have the tensors of {family}. {path} has not ({why}). Use a diffusers "
             "folder of this model, or another checkpoint."
         ) from error
     _set_prediction(pipeline, path, family)
@@ -108,7 +111,5 @@ def noise_share(unet, alpha_cumprod: Tensor) -> float:
     size, width = unet.config.sample_size, unet.config.cross_attention_dim
     noise = torch.randn(1, unet.config.in_channels, size, size, generator=generator)
     text = torch.zeros(1, 77, width)
-    dtype = next(unet.parameters()).dtype
-    noised = (1 - alpha_cumprod).sqrt() * noise
-    output = unet(noised.to(dtype), 999, text.to(dtype), return_dict=False)[0].float()
+    output = unet((1 - alpha_cumprod).sqrt() * noise, 999, text, return_dict=False)[0]
     return float((output * noise).sum() / noise.square().sum())

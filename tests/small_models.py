@@ -31,22 +31,26 @@ def save_pipeline(folder: Path, unet, vae, text_encoder, tokenizer, scheduler) -
     ).save_pretrained(folder)
 
 
-def write_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:
-    """Write a Stable Diffusion folder: 8 x 8 latents, 64 x 64 pixels, the menagerie's tokenizer."""
+def write_pipeline(folder: Path, prediction_type: str = "epsilon", tokenizer=None) -> None:
+    """Write a Stable Diffusion folder: 8 x 8 latents, 64 x 64 pixels.
+
+    Args:
+        tokenizer: the menagerie's if None.
+    """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
+    from sjc_debiased.menagerie.tokenizers import clip_tokenizer
 
     torch.manual_seed(0)
-    tokenizer = clip_tokenizer()
+    tokenizer = tokenizer or clip_tokenizer()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
