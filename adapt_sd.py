@@ -141,7 +141,7 @@ class StableDiffusion:
 
 
 def _frozen(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-    """Return a part as it is used; diffusers' own `to` warns of parts that must stay float32, of which it has none."""
+    """Return a part as it is used; diffusers' own `to` warns of parts in float32 where there are none."""
     return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
 
 

@@ -188,8 +188,8 @@ def _check_merges(tokenizer) -> None:
     ]
     if len(unmade) > len(model["vocab"]) // 100:
         raise ValueError(
-            f"the tokenizer's merges must make its tokens. Those of {len(unmade)} of {len(model['vocab'])} are "
-            "missing: merges.txt is cut. Download the model's tokenizer/ again."
+            f"the tokenizer's merges must make its tokens. Those of {len(unmade)} of {len(model['vocab'])} "
+            "are missing: merges.txt is cut. Download the model's tokenizer/ again."
         )
 
 

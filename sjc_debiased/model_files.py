@@ -84,14 +84,16 @@ def check_index(path: Path, what: str) -> None:
         raise ModelError(
             f"--model must be a StableDiffusionPipeline (1.x or 2.x). {what} is {family} ({name}). {_CHOOSE}"
         )
-    foreign = [
-        part for part in PARTS if part in parts and parts[part][0] not in ("diffusers", "transformers")
-    ]
+    foreign = [part for part in PARTS if not _is_known(parts.get(part))]
     if foreign:
         raise ModelError(
-            f"a model's parts must be classes of diffusers or transformers. {', '.join(foreign)} of {what} "
-            f"would run code of its own. {_CHOOSE}"
+            f"--model must have {', '.join(PARTS)}, as classes of diffusers or transformers. {what} has "
+            f"{', '.join(f'{part}: {parts.get(part)}' for part in foreign)}. {_CHOOSE}"
         )
+
+
+def _is_known(part: object) -> bool:
+    return isinstance(part, list) and len(part) == 2 and part[0] in ("diffusers", "transformers")
 
 
 def read_index(folder: Path) -> Mapping:

@@ -79,7 +79,7 @@ def _choose(wanted: str, device: str) -> Choice:
         location, why = wanted, "a local folder" if place.is_dir() else "a local file"
     elif place.suffix.lower() in (".safetensors", *PICKLES):
         raise ModelError(
-            f"--model FILE must be there. {wanted!r} is not (looked for in {Path.cwd()}). Check the spelling."
+            f"--model FILE must be there. {wanted!r} is not (seen from {Path.cwd()}). Check the spelling."
         )
     elif wanted in DEAD_NAMES and not lacking(files_in(cached(wanted))):
         location, why = wanted, "gone from the hub, and whole in the local cache"
@@ -90,8 +90,8 @@ def _choose(wanted: str, device: str) -> Choice:
         location, why = wanted, "a name on the hub"
     else:
         raise ModelError(
-            f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, a .safetensors file, or a hub name "
-            f"(owner/name). Received {wanted!r}, which is none of them. Check the spelling."
+            f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, a .safetensors file, or a hub "
+            f"name (owner/name). Received {wanted!r}, which is none of them. Check the spelling."
         )
     ours = Path(location).resolve() == WEIGHTS.resolve()
     return Choice("menagerie" if ours else location, location, why, load_profile(location))
@@ -102,7 +102,8 @@ def fingerprint(location: str, local_files_only: bool = False) -> str:
 
     A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
     file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
-    that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading says why.
+    that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading
+    says why.
     """
     place = Path(location)
     digest = hashlib.sha256()

@@ -41,7 +41,9 @@ class Basic:
     """Score and prompt debiasing: the same as --preset dsds."""
     model: str = "auto"
     """auto, menagerie, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name."""
-    lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="FILE_OR_NAME[:SCALE]", help_behavior_hint="")] = ()
+    lora: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(metavar="FILE_OR_NAME[:SCALE]", help_behavior_hint="")
+    ] = ()
     """A LoRA that is added to the model. Given more than once: several."""
     seed: int = 0
     """Decides the cameras, the initial scene, and the noise of every step."""

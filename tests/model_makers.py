@@ -72,11 +72,9 @@ def original_unet(tensors: dict, layers: int) -> dict:
     renamed = {original_unet_name(k, layers): v for k, v in tensors.items()}
     out = {}
     for name, tensor in renamed.items():
-        if ".UP." in name:  # behind the attention, where the block has one
-            before = name.split(".UP.")[0]
-            place = 2 if any(n.startswith(f"{before}.1.") for n in renamed) else 1
-            name = name.replace(".UP.", f".{place}.")
-        out[f"model.diffusion_model.{name}"] = tensor
+        block = name.split(".UP.")[0]  # an upsampler comes behind the attention, where the block has one
+        place = 2 if any(n.startswith(f"{block}.1.") for n in renamed) else 1
+        out["model.diffusion_model." + name.replace(".UP.", f".{place}.")] = tensor
     return out
 
 
@@ -84,23 +82,25 @@ def original_vae(tensors: dict, blocks: int) -> dict:
     """Return an autoencoder's tensors as an original checkpoint has them."""
     out = {}
     for name, tensor in tensors.items():
-        name = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
-        name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)
-        name = re.sub(
-            r"up_blocks\.(\d+)\.(resnets\.(\d+)|upsamplers\.0)",
-            lambda m: f"up.{blocks - 1 - int(m[1])}." + (f"block.{m[3]}" if m[3] else "upsample"),
-            name,
-        )
-        name = re.sub(r"mid_block\.resnets\.(\d+)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
-        if "mid_block.attentions.0" in name:
-            name = name.replace("mid_block.attentions.0", "mid.attn_1")
-            for new, old in _ATTENTION.items():
-                name = name.replace(f"attn_1.{new}.", f"attn_1.{old}.")
-            if tensor.ndim == 2:
-                tensor = tensor[:, :, None, None]
-        name = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
-        out[f"first_stage_model.{name}"] = tensor.contiguous()
+        as_convolution = ".attentions." in name and tensor.ndim == 2
+        old = tensor[:, :, None, None] if as_convolution else tensor
+        out[f"first_stage_model.{original_vae_name(name, blocks)}"] = old.contiguous()
     return out
+
+
+def original_vae_name(name: str, blocks: int) -> str:
+    """Return the name that a tensor of diffusers' autoencoder has in an original checkpoint."""
+
+    def up(found: re.Match) -> str:
+        return f"up.{blocks - 1 - int(found[1])}." + (f"block.{found[3]}" if found[3] else "upsample")
+
+    name = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
+    name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)
+    name = re.sub(r"up_blocks\.(\d+)\.(resnets\.(\d+)|upsamplers\.0)", up, name)
+    name = re.sub(r"mid_block\.resnets\.(\d+)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
+    for new, old in _ATTENTION.items():
+        name = name.replace(f"mid_block.attentions.0.{new}.", f"mid.attn_1.{old}.")
+    return name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
 
 
 def original_text(tensors: dict, sd2: bool) -> dict:

@@ -1,11 +1,12 @@
 """The adapter against diffusers' own schedulers, and its refusals."""
 
-import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from adapt_sd import StableDiffusion, check_pipeline_folder, check_prompts, load_pipeline
+from adapt_sd import StableDiffusion, check_vocabulary
+from sjc_debiased.loading import check_prompts, load_pipeline
 
 CPU = torch.device("cpu")
 
@@ -115,20 +116,59 @@ def test_other_predictions_are_refused(pipeline):
         StableDiffusion(Other, CPU, torch.float32)
 
 
-def test_folders_that_are_no_pipeline_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"readable model_index\.json"):
-        check_pipeline_folder(str(tmp_path))
-    (tmp_path / "model_index.json").write_text("{}" + 2**20 * " ")
-    with pytest.raises(FileNotFoundError, match="larger than 1048576 bytes"):
-        check_pipeline_folder(str(tmp_path))
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
-    with pytest.raises(FileNotFoundError, match="is a StableDiffusionXLPipeline"):
-        check_pipeline_folder(str(tmp_path))
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(FileNotFoundError, match="lacks unet, vae, text_encoder"):
-        check_pipeline_folder(str(tmp_path))
+def test_a_tokenizer_of_another_length_is_refused(pipeline):
+    check_vocabulary(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size)
+    with pytest.raises(ValueError, match="must have the text encoder's 49408 tokens. It has 637"):
+        check_vocabulary(pipeline.tokenizer, 49408)
+    other = SimpleNamespace(**pipeline.components)
+    other.text_encoder = SimpleNamespace(config=SimpleNamespace(vocab_size=49408))
+    with pytest.raises(ValueError, match="49408 tokens"):
+        StableDiffusion(other, CPU, torch.float32)
 
 
-def test_a_hub_name_out_of_reach_names_two_ways_out():
-    with pytest.raises(FileNotFoundError, match=r"--model FOLDER.*--model menagerie"):
-        load_pipeline("nobody/no-such-model", local_files_only=True)
+OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 7 GB")]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["CUDA", "CPU"])
+def test_a_picture_that_the_memory_does_not_hold_is_decoded_in_tiles(
+    make_pipeline, monkeypatch, capsys, error
+):
+    pipeline = load_pipeline(str(make_pipeline()))
+    pipeline.vae.tile_latent_min_size, pipeline.vae.tile_sample_min_size = 8, 64
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
+    latent = torch.randn(2, 4, 16, 16)
+    whole, decoder, sizes = sd.decode(latent), sd.vae.decoder.forward, []
+
+    def small_memory(z, *rest):
+        sizes.append(tuple(z.shape))
+        if z.shape[-1] > 8 or len(z) > 1:
+            raise error
+        return decoder(z, *rest)
+
+    monkeypatch.setattr(sd.vae.decoder, "forward", small_memory)
+    tiled = sd.decode(latent)
+    assert capsys.readouterr().out.count("decoding in tiles") == 1
+    assert tiled.shape == whole.shape
+    assert (tiled - whole).abs().mean() < 0.5 * whole.std()  # tiles are normalised each by itself
+    sizes.clear()
+    sd.decode(latent)
+    assert max(size[-1] for size in sizes) == 8, "it is not tried whole again"
+    assert not capsys.readouterr().out
+
+
+def test_memory_that_does_not_hold_a_tile_is_an_error(make_pipeline, monkeypatch):
+    sd = StableDiffusion(load_pipeline(str(make_pipeline())), CPU, torch.float32)
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sd.vae.decoder, "forward", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        sd.decode(torch.randn(1, 4, 8, 8))
+
+
+def test_another_failure_of_the_decoder_is_not_taken_for_the_memory(make_pipeline):
+    sd = StableDiffusion(load_pipeline(str(make_pipeline())), CPU, torch.float32)
+    with pytest.raises(RuntimeError, match="channels"):
+        sd.decode(torch.randn(1, 3, 8, 8))
+    assert not sd.vae.use_tiling

@@ -1,4 +1,4 @@
-"""Model files that people have: each loads and denoises, or is refused with its own message, and none is silently wrong.
+"""Model files that people have: each loads and denoises, or is refused with its own message.
 
 `docs/model_files.md` is this table in words.
 """
@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from adapt_sd import StableDiffusion
 from sjc_debiased import single_file
-from sjc_debiased.loading import check_prompts, find_model, load_pipeline
-from sjc_debiased.models import SD15, choose_model, fingerprint
-from sjc_debiased.tensor_files import SD1, SD2
+from sjc_debiased.loading import check_prompts, load_pipeline
+from sjc_debiased.models import choose_model, fingerprint
 from tests.model_makers import (
     TEXT,
     UNET,
@@ -114,10 +112,10 @@ def an_autoencoder_with_old_names(make):
     """As Stable Diffusion 1.5 itself has it."""
     copy(make.sd1, make.new)
     tensors = {}
+    old_names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for name, tensor in load_file(make.new / VAE).items():
-        for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-            name = name.replace(f".{new}.", f".{old}.")
-        tensors[name] = tensor
+        new = next((n for n in old_names if f".{n}." in name), None)
+        tensors[name.replace(new, old_names[new]) if new else name] = tensor
     assert any("proj_attn" in name for name in tensors)
     save_file(tensors, make.new / VAE, {"format": "pt"})
     return make.new
@@ -241,6 +239,16 @@ def with_text(file, text):
 
 def with_config(**changes):
     return lambda make: copy(make.sd1, make.new, **changes)
+
+
+def with_index(**parts):
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    index |= {
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    return with_text("model_index.json", json.dumps(index | parts))
 
 
 def of_class(name):
@@ -397,10 +405,8 @@ REFUSED = {
     ),
     "parts of two models": (with_config(unet={"cross_attention_dim": 64}), "parts of two models"),
     "a pipeline with code of its own": (
-        with_text(
-            "model_index.json", json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["mine", "X"]})
-        ),
-        "unet of .* would run code of its own",
+        with_index(unet=["mine", "MyUNet"]),
+        r"classes of diffusers or transformers.*unet: \['mine', 'MyUNet'\]",
     ),
     "a LoRA as a model": (
         tensors({"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": (4, 32)}),
@@ -488,8 +494,9 @@ REFUSED = {
     "a misspelt alias": (named("sd51"), r"must be auto, sd15, .*'sd51'.*Check the spelling"),
     "a name that is not in the cache": (
         named("someone/a-model"),
-        r"lacks model_index.json, unet/config.json.*unet/diffusion_pytorch_model.safetensors.*looked for in the cache "
-        r"\(.*models--someone--a-model\), nowhere else: --local_files_only.*hf download someone/a-model --include",
+        r"lacks model_index.json, unet/config.json.*unet/diffusion_pytorch_model.safetensors.*looked "
+        r"for in the cache \(.*models--someone--a-model\), nowhere else: --local_files_only.*"
+        r"hf download someone/a-model --include",
     ),
     "half of a model in the cache": (
         an_incomplete_cache,

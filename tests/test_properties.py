@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import run_sjc
-from adapt_sd import check_pipeline_folder
 from prompts.suites import Suite, SuiteError, load_suite
 from prompts.words import split_words
 from sjc_debiased.checkpoints import load_checkpoint, save_checkpoint
@@ -20,10 +19,12 @@ from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.evaluation.study import StudyError, read_answers
 from sjc_debiased.identity import saved_options
+from sjc_debiased.model_files import check_folder
 from sjc_debiased.options import OptionError
 from sjc_debiased.presets import PRESETS
 from sjc_debiased.profiles import STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.runs import RunError, slug
+from sjc_debiased.tensor_files import ModelError
 from tests.options import options
 
 CASES = settings(
@@ -242,11 +243,12 @@ def test_words_are_found_in_their_text(prompt):
     )
 )
 @example({"_class_name": "StableDiffusionPipeline"})
+@example({"_class_name": "StableDiffusionPipeline", "unet": 5})
 @example(b"[" * 100_000)
 def test_pipeline_folders_are_taken_or_refused(tmp_path, content):
     written(tmp_path / "model_index.json", content)
-    with pytest.raises(FileNotFoundError, match="--model FOLDER must"):
-        check_pipeline_folder(str(tmp_path))
+    with pytest.raises(ModelError, match="--model"):
+        check_folder(tmp_path, "it")
 
 
 words = st.sampled_from(
