@@ -19,6 +19,9 @@ SECONDS = 4.0
 _silent: dict[str, str] = {}
 """Why a hub, by its address, is not asked any more."""
 
+_answers: dict[tuple[str, str, str | None], Listing] = {}
+"""What a hub has said, by its address, the repository and the revision."""
+
 
 class MissingError(OSError):
     """Files of a model are not within reach; the message says which, where it was looked, and the way out."""
@@ -74,13 +77,17 @@ def listing(name: str, revision: str | None = None) -> Listing:
     hub = constants.ENDPOINT
     if hub in _silent:
         raise MissingError(_silent[hub])
+    if (hub, name, revision) in _answers:
+        return _answers[hub, name, revision]
     seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or SECONDS)
     api = HfApi(endpoint=hub)
     try:
         info = _within(
-            seconds, lambda: api.model_info(name, revision=revision, timeout=seconds, files_metadata=True)
+            seconds, lambda: api.model_info(name, revision=revision, timeout=2 * seconds, files_metadata=True)
         )
-        return Listing(info.sha, {file.rfilename: file.size or 0 for file in info.siblings})
+        answer = Listing(info.sha, {file.rfilename: file.size or 0 for file in info.siblings})
+        _answers[hub, name, revision] = _answers[hub, name, answer.revision] = answer
+        return answer
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise MissingError(
             f"the hub {hub} has no such model for you (a misspelt name, or one that asks for `hf auth login`)"

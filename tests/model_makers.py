@@ -213,6 +213,13 @@ class Hub:
                 folder = repositories.get(name)
                 if folder is None:
                     self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+                elif "tree" in path:
+                    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+                    entries = [
+                        {"type": "file", "path": p.relative_to(folder).as_posix(), "size": 1, "oid": "0"}
+                        for p in files
+                    ]
+                    self.answer(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
                 elif api:
                     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
                     siblings = [
