@@ -76,7 +76,7 @@ def lora_file(lora: Lora, local_files_only: bool = False) -> Path:
         check_no_pickle(path, "--lora")
         return path
     owner_and_name = "/".join(lora.name.split("/")[:2])
-    wanted = lora.name.removeprefix(owner_and_name).strip("/")
+    wanted = "" if path.is_dir() else lora.name.removeprefix(owner_and_name).strip("/")
     if not path.is_dir() and (
         not re.fullmatch(r"[\w.-]+/[\w.-]+", owner_and_name)
         or lora.name.startswith((".", "/"))
