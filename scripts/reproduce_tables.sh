@@ -26,7 +26,7 @@ if [ -z "$suite" ]; then
   if [ "$model" = menagerie ]; then suite=menagerie; else suite=dsds70; fi
 fi
 name="${model//\//-}-$(basename "$suite" .json)"
-skip=(--skip success) clip=(--clip openai/clip-vit-base-patch32)
+skip=(--skip success) clip=(--clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K)
 if [ "$model" = menagerie ]; then
   skip=() clip=()
   for part in judge clip; do

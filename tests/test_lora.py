@@ -20,7 +20,7 @@ TEXT_LAYERS = [f"encoder.layers.0.self_attn.{name}" for name in ("q_proj", "k_pr
 
 
 def write_lora(path, kohya=True):
-    """Write a LoRA of one layer of the U-Net and four of the text encoder; return A and B of the first, and the others' A."""
+    """Write a LoRA of a layer of the U-Net and four of the text encoder; return A and B, and the text's A."""
     generator = torch.Generator().manual_seed(3)
     down = torch.randn(RANK, 32, generator=generator)
     up = torch.randn(32, RANK, generator=generator)

@@ -1,15 +1,21 @@
 """Measuring finished runs: what is left out, what is added later, and what is refused."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from sjc_debiased.evaluation import a_lpips as lpips_module
+from sjc_debiased.evaluation import clip_similarity
 from sjc_debiased.evaluation import measure as measuring
+from sjc_debiased.evaluation.clip_similarity import CLIP, similarities
 from sjc_debiased.evaluation.measure import METRICS
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.runs import FINISHED, RunError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -29,7 +35,9 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: asked.append("run") or scene)
     monkeypatch.setattr(measuring, "pictures", lambda *arguments: black)
     monkeypatch.setattr(
-        measuring, "a_lpips", lambda images, net, protocol="closed": asked.append((net, protocol)) or 0.5
+        measuring,
+        "a_lpips",
+        lambda images, net, protocol="closed", device="cpu": asked.append((net, protocol)) or 0.5,
     )
     others = ("clip", "success")
     measuring.main(finished_run.parent, ("a_lpips_published", *others))
@@ -76,9 +84,9 @@ def test_a_folder_without_finished_runs_is_refused(tmp_path, finished_run):
 @pytest.mark.parametrize(
     ("skip", "clip", "remedy"),
     [
-        ((), str(WEIGHTS / "clip"), "Add --skip success --clip openai/clip-vit-base-patch32"),
-        ((), "openai/clip-vit-base-patch32", "Add --skip success."),
-        (("success",), str(WEIGHTS / "clip"), "Add --clip openai/clip-vit-base-patch32"),
+        ((), str(WEIGHTS / "clip"), f"Add --skip success --clip {CLIP}"),
+        ((), CLIP, "Add --skip success."),
+        (("success",), str(WEIGHTS / "clip"), f"Add --clip {CLIP}"),
     ],
 )
 def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
@@ -89,3 +97,71 @@ def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
     with pytest.raises(RunError, match=remedy):
         measuring.main(finished_run.parent, skip, clip)
     assert not (finished_run / METRICS).exists()
+
+
+def test_the_script_of_the_tables_names_the_same_clip():
+    assert f"--clip {CLIP}" in (ROOT / "scripts" / "reproduce_tables.sh").read_text()
+
+
+def test_the_device_reaches_every_network(monkeypatch, finished_run):
+    asked = []
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
+    monkeypatch.setattr(
+        measuring, "load_scene", lambda folder, device: asked.append(("scene", device)) or scene
+    )
+    monkeypatch.setattr(measuring, "pictures", lambda *_: (torch.zeros(100, 3, 8, 8), torch.zeros(100, 8, 8)))
+
+    def distance(images, net, protocol="closed", device="cpu"):
+        asked.append((f"{net} {protocol}", device))
+        return 0.5
+
+    def curves(*arguments):
+        asked.append(("clip", arguments[-1]))
+        raise RunError("far enough")
+
+    monkeypatch.setattr(measuring, "a_lpips", distance)
+    monkeypatch.setattr(measuring, "azimuth_curves", curves)
+    with pytest.raises(RunError, match="far enough"):
+        measuring.main(finished_run.parent, ("success",), device="cuda")
+    assert {device for _, device in asked} == {"cuda"}
+    assert {what for what, _ in asked} == {"scene", "vgg closed", "alex closed", "vgg published", "clip"}
+
+
+class Elsewhere:
+    """A network that works on another device: pictures and words must be there, answers come back."""
+
+    def __init__(self):
+        self.device, self.seen = "cpu", []
+
+    def to(self, device):
+        self.device = device
+        return self
+
+    def __call__(self, **tensors):
+        self.seen += [t.device.type for t in tensors.values()]
+        return SimpleNamespace(image_embeds=torch.ones(2, 4), text_embeds=torch.ones(3, 4))
+
+
+def test_clip_and_its_inputs_are_moved(monkeypatch):
+    """To the meta device, which holds no numbers and stands for any other."""
+    tokens = SimpleNamespace(input_ids=torch.ones(3, 5), attention_mask=torch.ones(3, 5))
+    pixels = SimpleNamespace(pixel_values=torch.ones(2, 3, 8, 8))
+    model = Elsewhere()
+    monkeypatch.setattr(
+        clip_similarity, "load_clip", lambda name: (model, lambda **_: pixels, lambda *_, **__: tokens)
+    )
+    table = similarities(torch.zeros(2, 3, 8, 8), ["a", "b", "c"], CLIP, "meta")
+    assert (model.device, model.seen, table.shape) == ("meta", ["meta"] * 3, (2, 3))
+
+
+def test_lpips_and_its_pictures_are_moved(monkeypatch):
+    model, seen = Elsewhere(), []
+
+    def distances(network, images):
+        seen.append((network.device, images.device.type))
+        return torch.ones(len(images) - 1)
+
+    monkeypatch.setattr(lpips_module, "load_lpips", lambda net: model)
+    monkeypatch.setattr(lpips_module, "adjacent_distances", distances)
+    assert lpips_module.a_lpips(torch.zeros(20, 3, 8, 8), "alex", device="meta") == 1
+    assert set(seen) == {("meta", "meta")}

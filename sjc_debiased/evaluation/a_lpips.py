@@ -22,7 +22,7 @@ class BackboneError(RuntimeError):
     """The ImageNet weights under LPIPS are out of reach; the message names the ways out."""
 
 
-def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
+def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed", device: str = "cpu") -> float:
     """Return the mean LPIPS distance of adjacent views.
 
     "closed" is the default: numeric order, images in [-1, 1] as LPIPS wants them, at the size they have,
@@ -32,8 +32,9 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
     (0, 1, 10, 11, ...), and n - 1 pairs.
 
     Args:
-        images: RGB in [-1, 1], float [n, 3, h, w], in the order of their azimuths; for "published" in that of
-            the authors' frames (`orbit.spiral_order`).
+        images: RGB in [-1, 1], float [n, 3, h, w], on the CPU, in the order of their azimuths; for "published"
+            in that of the authors' frames (`orbit.spiral_order`).
+        device: where the network works, a few pictures at a time.
 
     Raises:
         BackboneError: the ImageNet weights are out of reach.
@@ -43,9 +44,9 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed") -> float:
         images = clip_preprocessed(images)[order]
     else:
         images = torch.cat([images, images[:1]])
-    model = load_lpips(net)
+    model = load_lpips(net).to(device)
     starts = range(0, len(images) - 1, _BATCH)
-    parts = [adjacent_distances(model, images[start : start + _BATCH + 1]) for start in starts]
+    parts = [adjacent_distances(model, images[start : start + _BATCH + 1].to(device)) for start in starts]
     return float(torch.cat(parts).mean())
 
 

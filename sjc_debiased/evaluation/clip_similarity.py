@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from prompts.hub import download_command, gather
+from prompts.quiet import quiet
+
+CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+"""For other models than the menagerie: a ViT-B/32 with safetensors on its main branch (OpenAI's has pickles)."""
+PATTERNS = ("*.json", "merges.txt", "model.safetensors")
+"""What `hf download --include` takes to fetch no more than this needs: 605 MB."""
+_WEIGHTS = "model.safetensors"
 TURNS = {"front": 0.0, "side": 90.0, "back": 180.0}
 _ARC_DEG = 45.0
 
@@ -44,28 +55,82 @@ def _off(azimuth_deg: float, view: str) -> float:
     return abs(turned - TURNS[view])
 
 
+def find_clip(name: str) -> Path:
+    """Return a folder with the files of a CLIP: the one that is named, or from the cache or the hub.
+
+    Raises:
+        MissingError: lists what is missing, and where it was looked for.
+    """
+
+    def lacking(files: Collection[str]) -> list[str]:
+        missing = [
+            file for file in ("config.json", "preprocessor_config.json", _WEIGHTS) if file not in files
+        ]
+        has_tokenizer = "tokenizer.json" in files or {"vocab.json", "merges.txt"} <= {*files}
+        return missing + ([] if has_tokenizer else ["tokenizer.json"])
+
+    def chosen(files: Collection[str]) -> list[str]:
+        return [f for f in files if "/" not in f and any(fnmatch(f, pattern) for pattern in PATTERNS)]
+
+    remedy = (
+        "A CLIP in transformers' format, in safetensors, is needed. Download it where there is a network "
+        f"({download_command(CLIP, PATTERNS)}), or name a local folder: --clip FOLDER."
+    )
+    return gather(name, lacking, chosen, remedy)
+
+
 @cache
 def load_clip(name: str):
-    """Return model and processor of any transformers CLIP, from a folder or the hub, loaded once."""
+    """Return model, image processor and tokenizer of any transformers CLIP, loaded once.
+
+    Raises:
+        MissingError: as `find_clip`.
+        ValueError: its weights are not those of a whole CLIP.
+    """
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    model = CLIPModel.from_pretrained(name, use_safetensors=True).float().eval()
-    return model, CLIPImageProcessor.from_pretrained(name), CLIPTokenizer.from_pretrained(name)
+    folder = find_clip(name)
+    with quiet("transformers"):
+        model, report = CLIPModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        processor, tokenizer = (
+            CLIPImageProcessor.from_pretrained(folder),
+            CLIPTokenizer.from_pretrained(folder),
+        )
+    if report["missing_keys"] or len(tokenizer) != model.config.text_config.vocab_size:
+        raise ValueError(
+            f"--clip must be a whole CLIP with its own tokenizer. {name!r} lacks {len(report['missing_keys'])} "
+            f"tensors and has {len(tokenizer)} of {model.config.text_config.vocab_size} tokens. Download it again."
+        )
+    return model.float().eval(), processor, tokenizer
 
 
-def similarities(images: Tensor, texts: list[str], name: str) -> np.ndarray:
-    """Return cosine similarities of images [n, 3, h, w] in [-1, 1] and texts, float [n, len(texts)]."""
+def similarities(images: Tensor, texts: list[str], name: str, device: str = "cpu") -> np.ndarray:
+    """Return cosine similarities of images [n, 3, h, w] in [-1, 1] and texts, float [n, len(texts)].
+
+    Args:
+        device: where the network works.
+    """
     model, processor, tokenizer = load_clip(name)
+    model = model.to(device)
     u8 = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
     pixels = processor(images=list(u8), return_tensors="pt").pixel_values
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        outputs = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=pixels)
-    return (outputs.image_embeds @ outputs.text_embeds.T).numpy()
+        outputs = model(
+            input_ids=tokens.input_ids.to(device),
+            attention_mask=tokens.attention_mask.to(device),
+            pixel_values=pixels.to(device),
+        )
+    return (outputs.image_embeds @ outputs.text_embeds.T).cpu().numpy()
 
 
 def azimuth_curves(
-    images: Tensor, azimuth_deg: np.ndarray, view_prompts: dict[str, str], prompt: str, name: str
+    images: Tensor,
+    azimuth_deg: np.ndarray,
+    view_prompts: dict[str, str],
+    prompt: str,
+    name: str,
+    device: str = "cpu",
 ) -> AzimuthCurves:
     """Measure every azimuth against every view prompt and the plain prompt.
 
@@ -75,5 +140,5 @@ def azimuth_curves(
     Args:
         images: [n, 3, h, w] in [-1, 1]. view_prompts: by view, for the views of `TURNS`.
     """
-    table = similarities(images, [*(view_prompts[v] for v in TURNS), prompt], name)
+    table = similarities(images, [*(view_prompts[v] for v in TURNS), prompt], name, device)
     return AzimuthCurves(azimuth_deg, {v: table[:, i] for i, v in enumerate(TURNS)}, table[:, -1])

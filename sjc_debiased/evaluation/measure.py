@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.evaluation.a_lpips import a_lpips
-from sjc_debiased.evaluation.clip_similarity import TURNS, azimuth_curves
+from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, azimuth_curves
 from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
@@ -53,14 +53,14 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     }
     if "a_lpips" in parts:
         for net in ("vgg", "alex"):
-            found[f"a_lpips_{net}"] = a_lpips(images, net)
+            found[f"a_lpips_{net}"] = a_lpips(images, net, device=device)
     if "a_lpips_published" in parts:
-        found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published")
+        found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published", device)
     if "clip" in parts:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
         texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
-        curves = azimuth_curves(images, azimuth, texts, prompt, clip)
+        curves = azimuth_curves(images, azimuth, texts, prompt, clip, device)
         found["clip_model"] = _name(clip)
         found["clip"] = {
             "plain": float(curves.plain.mean()),
@@ -112,7 +112,7 @@ def main(
         skip: what to leave out. The judge knows only the menagerie: skip success for other models. The
             published protocol of A-LPIPS takes longer than all the rest.
         clip: folder or hub name of the CLIP that compares images with prompts; menagerie: its own.
-        device: cpu or cuda.
+        device: cpu or cuda, for the pictures, LPIPS and CLIP.
     """
     clip = str(WEIGHTS / "clip") if clip == "menagerie" else clip
     finished = [f for f in run_folders(run_root) if (f / FINISHED).exists()]
@@ -141,7 +141,7 @@ def _check_known(folder: Path, model: str, parts: Collection[Part], clip: str) -
     """Refuse another model's objects what was trained on the menagerie."""
     remedy = ["--skip success"] if "success" in parts else []
     if "clip" in parts and _is_ours(clip):
-        remedy.append("--clip openai/clip-vit-base-patch32")
+        remedy.append(f"--clip {CLIP}")
     if model != "menagerie" and remedy:
         raise RunError(
             f"the menagerie's judge and CLIP know the menagerie alone. {folder} is of {model}. Add "
