@@ -86,7 +86,14 @@ def run(options: Options, command: list[str]) -> int:
         return 0
 
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import keep_precision, load_denoiser, open_session, plan_prompts, weights_report
+    from sjc_debiased.prepare import (
+        keep_precision,
+        load_denoiser,
+        open_session,
+        plan_prompts,
+        try_kernel,
+        weights_report,
+    )
 
     machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
@@ -99,6 +106,8 @@ def run(options: Options, command: list[str]) -> int:
         return 0
     print("loading the model ...", flush=True)
     denoiser = load_denoiser(machine, choice, local)
+    machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
+    print(f"renderer: {machine.why_kernel}")
     if machine_options.compile:
         denoiser.compile()
     mesh = options.mesh.mesh

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from sjc_debiased.options import OptionError
+from sjc_debiased.options import KernelName, OptionError
 
 # oneDNN's instruction sets without bfloat16, as ONEDNN_MAX_CPU_ISA names them.
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -22,12 +22,15 @@ class Machine:
         precision: of the U-Net and the text encoder: "float32", "bfloat16" or "float16".
         why: the reason for the precision, for the person at the terminal.
         asked: whether the precision was asked for by name; if not, a begun run keeps its own.
+        kernel: of the renderer, and why_kernel which that is, or why it is torch (`prepare.try_kernel`).
     """
 
     device: str
     precision: str
     why: str
     asked: bool = False
+    kernel: KernelName = "auto"
+    why_kernel: str = ""
 
     @property
     def wanted_precision(self) -> str | None:

@@ -27,10 +27,12 @@ from sjc_debiased.identity import (
 from sjc_debiased.loading import check_loras, check_prompts, find_model, load_pipeline
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
-from sjc_debiased.options import MeshFormat, OptionError
+from sjc_debiased.options import KernelName, MeshFormat, OptionError
 from sjc_debiased.record import record
 from sjc_debiased.runs import FinishedError, locked
+from sjc_debiased.scene import build_grid
 from sjc_debiased.session import Session
+from voxnerf.trial import usable_kernel
 
 
 def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> ViewPrompts:
@@ -106,6 +108,19 @@ def load_denoiser(machine: Machine, choice: Choice, local_files_only: bool) -> S
         raise OptionError(str(error)) from error
 
 
+def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: StableDiffusion) -> Machine:
+    """Return the machine with the renderer's kernel that works there, after one try on the run's own grid.
+
+    Raises:
+        OptionError: the kernel that was asked for does not work.
+    """
+    try:
+        kernel, why = usable_kernel(build_grid(run, denoiser), wanted)
+    except ValueError as error:
+        raise OptionError(f"--kernel {wanted}: {error}") from error
+    return replace(machine, kernel=kernel, why_kernel=why)
+
+
 @contextmanager
 def open_session(
     run: Resolved,
@@ -144,6 +159,7 @@ def open_session(
         state = newest_state(folder)
         print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
         session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh_formats)
+        session.scene.grid.kernel = machine.kernel
         try:
             yield session
         finally:

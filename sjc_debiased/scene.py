@@ -18,16 +18,7 @@ from voxnerf.grid import GridConfig, VoxelGrid
 
 def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tuple[Scene, list[str]]:
     """Build a run's scene on the device of its 2D model; return it with the view of every step."""
-    settings = _settings(run)
-    config = GridConfig(
-        resolution=run.resolution,
-        half_size=run.half_size,
-        channels=denoiser.latent_channels,
-        background_mapping=run.background,
-        start=run.start,
-        color_scale=run.color_scale,
-    )
-    grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    settings, grid = _settings(run), build_grid(run, denoiser)
     rng = np.random.RandomState(run.seed)
     cameras: list[Camera] = []
     while len(cameras) < run.n_steps:  # drawn by schedules: more steps change none of the first
@@ -38,6 +29,19 @@ def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tupl
     text = _embed(prompts, denoiser)
     text_of_step = [text[view] for view in views]
     return Scene(grid, make_optimizer(grid, settings), cameras, text_of_step, settings, run.seed), views
+
+
+def build_grid(run: Resolved, denoiser: Denoiser) -> VoxelGrid:
+    """Build a run's first grid on the device of its 2D model."""
+    config = GridConfig(
+        resolution=run.resolution,
+        half_size=run.half_size,
+        channels=denoiser.latent_channels,
+        background_mapping=run.background,
+        start=run.start,
+        color_scale=run.color_scale,
+    )
+    return VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
 
 
 def _settings(r: Resolved) -> Settings:

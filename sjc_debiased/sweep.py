@@ -101,6 +101,7 @@ class Work:
 
     todo: tuple[Resolved, ...]
     machine: Machine
+    kernel: KernelName
     choice: Choice
     run_root: Path
     pack: int
@@ -176,7 +177,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
                 begun += [folder] if folder else []
     machine = keep_precision(machine, begun)
     root = o.run_root.resolve()
-    work = Work(tuple(todo), machine, choice, root, o.pack, o.local_files_only, tuple(command))
+    work = Work(tuple(todo), machine, o.kernel, choice, root, o.pack, o.local_files_only, tuple(command))
     return Plan(work, n_finished, refused)
 
 
@@ -225,18 +226,16 @@ def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
         denoiser: the loaded model; None loads it.
     """
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import load_denoiser, open_session
+    from sjc_debiased.prepare import load_denoiser, open_session, try_kernel
 
     if not work.todo:
         return
     denoiser = denoiser or load_denoiser(work.machine, work.choice, work.local_files_only)
-    command = list(work.command)
+    machine, command = try_kernel(work.machine, work.kernel, work.todo[0], denoiser), list(work.command)
     jobs = [
         (
             run,
-            open_session(
-                run, work.machine, work.choice, denoiser, work.run_root, command, work.local_files_only
-            ),
+            open_session(run, machine, work.choice, denoiser, work.run_root, command, work.local_files_only),
         )
         for run in work.todo
     ]

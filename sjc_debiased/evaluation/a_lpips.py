@@ -32,8 +32,8 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed", device: str
     (0, 1, 10, 11, ...), and n - 1 pairs.
 
     Args:
-        images: RGB in [-1, 1], float [n, 3, h, w], on the CPU, in the order of their azimuths; for "published"
-            in that of the authors' frames (`orbit.spiral_order`).
+        images: RGB in [-1, 1], float [n, 3, h, w], on the CPU, in the order of their azimuths; for
+            "published" in that of the authors' frames (`orbit.spiral_order`).
         device: where the network works, a few pictures at a time.
 
     Raises:

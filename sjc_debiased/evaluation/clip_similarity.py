@@ -16,7 +16,7 @@ from prompts.hub import download_command, gather
 from prompts.quiet import quiet
 
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-"""For other models than the menagerie: a ViT-B/32 with safetensors on its main branch (OpenAI's has pickles)."""
+"""For other models than the menagerie: a ViT-B/32 with safetensors on its main branch (OpenAI's: pickles)."""
 PATTERNS = ("*.json", "merges.txt", "model.safetensors")
 """What `hf download --include` takes to fetch no more than this needs: 605 MB."""
 _WEIGHTS = "model.safetensors"
@@ -98,8 +98,9 @@ def load_clip(name: str):
         )
     if report["missing_keys"] or len(tokenizer) != model.config.text_config.vocab_size:
         raise ValueError(
-            f"--clip must be a whole CLIP with its own tokenizer. {name!r} lacks {len(report['missing_keys'])} "
-            f"tensors and has {len(tokenizer)} of {model.config.text_config.vocab_size} tokens. Download it again."
+            f"--clip must be a whole CLIP with its own tokenizer. {name!r} lacks "
+            f"{len(report['missing_keys'])} tensors and has {len(tokenizer)} of "
+            f"{model.config.text_config.vocab_size} tokens. Download it again."
         )
     return model.float().eval(), processor, tokenizer
 
