@@ -61,7 +61,7 @@ def test_each_protocol_gets_the_pictures_in_its_own_order(monkeypatch, finished_
     images = torch.arange(100.0).view(100, 1, 1, 1).expand(-1, 3, 4, 4)  # each shows its azimuth over 3.6
     shown = {}
 
-    def a_lpips(images, net, protocol="closed"):
+    def a_lpips(images, net, protocol="closed", device="cpu"):
         shown[net, protocol] = images[:, 0, 0, 0].tolist()
         return 0.5
 
