@@ -83,7 +83,8 @@ def main(suite: str = "dsds70", masked_lm: str = DEFAULT_MASKED_LM, local_files_
     bert = Bert(masked_lm, local_files_only)
     known = [p for p in prompts if all(bert.knows(w.text) for w in split_words(p))]
     print(table([d for p in known for d in decisions(p, bert)]))
-    print(f"{len(known)} of {len(prompts)} prompts; the language model does not know the others' words.")
+    others = "; the language model does not know the others' words" if len(known) < len(prompts) else ""
+    print(f"{len(known)} of {len(prompts)} prompts{others}.")
 
 
 if __name__ == "__main__":

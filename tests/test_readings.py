@@ -156,7 +156,7 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
         "a bear with big eyes | big | side | kept | removed".split(),
         "a bear with big eyes | big | back | removed | removed".split(),
     ]
-    assert "1 of 2 prompts" in lines[-1]
+    assert lines[-1] == "1 of 2 prompts; the language model does not know the others' words."
     with pytest.raises(SuiteError, match="--suite must be"):
         compare_readings.main("nonsense", str(WEIGHTS / "mlm"))
 
