@@ -219,8 +219,10 @@ def _by_voxel(color: Tensor) -> Tensor:
 
 
 def _four_channels(values: Tensor) -> Tensor:
-    """Return [..., channels] with zeros for the channels up to the four that the CPU kernels have."""
-    missing = 4 - values.shape[-1]
+    """Return values, [..., channels], with zeros for the channels that the CPU kernels have and they lack."""
+    from voxnerf.march_cpu_places import CHANNELS
+
+    missing = CHANNELS - values.shape[-1]
     return F.pad(values, (0, missing)) if missing else values
 
 
