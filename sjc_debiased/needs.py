@@ -101,13 +101,14 @@ def machine(chosen: Machine) -> list[Line]:
 
 
 def kernel(grid: VoxelGrid) -> Line:
-    """Return which of the renderer's kernels a grid gets."""
-    from voxnerf.march import _best_kernel
+    """Return which of the renderer's kernels works on a grid here, tried once."""
+    from voxnerf.trial import usable_kernel
 
-    name = _best_kernel(grid)
-    if name == "torch":
-        return Line("kernel", "SLOW", "torch: the plain renderer, because no fused one fits.")
-    return Line("kernel", "OK", f"{name}: fused, for {grid.density.device.type}")
+    try:
+        name, why = usable_kernel(grid)
+    except ValueError as error:
+        return Line("kernel", "MISSING", str(error))
+    return Line("kernel", "SLOW" if name == "torch" else "OK", why)
 
 
 def weights(choice: Choice) -> list[Line]:

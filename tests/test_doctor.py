@@ -15,6 +15,7 @@ from sjc_debiased.models import choose_model
 from sjc_debiased.prepare import load_denoiser
 from sjc_debiased.sweep import SweepOptions
 from tests.small_models import write_bert
+from voxnerf.grid import GridConfig, VoxelGrid
 
 COST = Cost(pack=2, step_s=3.0, preview_s=0.5, pictures_s=36.0, mesh_s=7.0)
 
@@ -233,9 +234,13 @@ def test_a_slow_object_says_what_is_faster(whole):
     assert [doctor.duration(s) for s in (75, 720, 12_240)] == ["75 s", "12 min", "3.4 hours"]
 
 
-def test_a_plain_renderer_is_slow(whole, monkeypatch):
-    monkeypatch.setattr("voxnerf.march._best_kernel", lambda grid: "torch")
-    assert needs.kernel(None).state == "SLOW"
+def test_a_plain_renderer_is_slow_and_none_is_missing(monkeypatch):
+    grid = VoxelGrid(GridConfig(resolution=3, channels=5))
+    line = needs.kernel(grid)
+    assert line.state == "SLOW"
+    assert "because numba cannot: it takes up to 4 channels" in line.text
+    monkeypatch.setattr("voxnerf.march._march_torch", None)
+    assert needs.kernel(grid).state == "MISSING"
 
 
 @pytest.fixture
