@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adapt_sd import StableDiffusion, load_pipeline
+from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.loading import load_pipeline
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Scene, Settings, draw_noise, estimate, make_optimizer, update
 from tests.kernels import needs_interpreter, on
