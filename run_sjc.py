@@ -106,6 +106,7 @@ def run(options: Options, command: list[str]) -> int:
         return 0
     print("loading the model ...", flush=True)
     denoiser = load_denoiser(machine, choice, local)
+    print("trying the renderer (compiled once, at the first run) ...", flush=True)
     machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
     print(f"renderer: {machine.why_kernel}")
     if machine_options.compile:

@@ -154,7 +154,7 @@ class Session:
                 "view": self.views[step.step],
                 "clip_value": step.clip_value,
                 **dict(zip(_STATS, values)),
-                "depth_loss": None if step.depth_term is None else step.depth_term.item(),
+                "depth_loss": None if step.depth_term is None else values[-1],
             }
             rows.append(row)
             if not np.isfinite([row["latent_std"], row["direction_rms"]]).all():
@@ -245,7 +245,7 @@ def _milestones(n_steps: int, share: float) -> set[int]:
 
 @torch.no_grad()
 def _measure(step: Step) -> Tensor:
-    """Return the values of `_STATS` as one tensor on the device, without reading them."""
+    """Return the values of `_STATS` and the depth loss as one tensor on the device, without reading them."""
     magnitude = step.direction.abs()
     clipped = magnitude > step.clip_value if step.clip_value is not None else magnitude < 0
     latent = step.rendering.latent
@@ -259,5 +259,6 @@ def _measure(step: Step) -> Tensor:
             latent.std(),
             step.rendering.opacity.mean(),
             step.rendering.emptiness,
+            step.sigma.new_zeros(()) if step.depth_term is None else step.depth_term,
         ]
     )

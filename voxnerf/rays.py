@@ -21,11 +21,12 @@ def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> tuple[Ten
     Returns:
         origin float32 [3], directions float32 [height * width, 3].
     """
+    place = torch.device("cpu" if torch.device(device).type == "mps" else device)  # Metal has no float64
     to_world = camera.c2w[:3, :3] @ np.linalg.inv(camera.intrinsics)
-    sent = to_device(np.concatenate([to_world.T, camera.c2w[None, :3, 3]]), device)
-    directions = _pixels(camera.height, camera.width, torch.device(device)) @ sent[:3]
+    sent = to_device(np.concatenate([to_world.T, camera.c2w[None, :3, 3]]), place)
+    directions = _pixels(camera.height, camera.width, place) @ sent[:3]
     directions = directions / directions.norm(dim=1, keepdim=True)
-    return sent[3].float(), directions.float()
+    return sent[3].float().to(device), directions.float().to(device)
 
 
 @lru_cache(maxsize=8)
