@@ -19,11 +19,12 @@ from tests.small_models import SD_NOISE, save_pipeline
 
 
 def write_sd15(folder: Path) -> None:
-    """Write a pipeline with SD 1.5's configuration, random bfloat16 weights and the menagerie's tokenizer."""
+    """Write a pipeline with SD 1.5's configuration, random bfloat16 weights and CLIP's tokenizer."""
     from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from sjc_debiased.menagerie.tokenizers import clip_tokenizer
+    from sjc_debiased.single_file import clip_tokenizer
+    from sjc_debiased.tensor_files import SD1
 
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -48,9 +49,7 @@ def write_sd15(folder: Path) -> None:
         torch.set_default_dtype(torch.float32)
     scheduler = PNDMScheduler(**SD_NOISE, skip_prk_steps=True, steps_offset=1)
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964, "SD 1.5's U-Net"
-    tokenizer = clip_tokenizer()
-    tokenizer.model_max_length = 77
-    save_pipeline(folder, unet, vae, text, tokenizer, scheduler)
+    save_pipeline(folder, unet, vae, text, clip_tokenizer(SD1), scheduler)
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:

@@ -254,6 +254,8 @@ def main(options: SweepOptions, command: list[str]) -> int:
     try:
         plan = make_plan(options, command)
         print(plan)
+        if plan.work.todo:
+            print(_weights(plan.work))
         if options.plan:
             if plan.work.todo:
                 print("loading the model to time a few steps ...", flush=True)
@@ -299,6 +301,13 @@ def _time_of(work: Work) -> str:
         return f"no estimate of the time: {error}"
     where = f"{work.machine.device} ({device_name(work.machine.device)}) in {work.machine.precision}"
     return f"{cost.of_sweep(work.todo)} in one process, by steps timed on {where}: {cost}"
+
+
+def _weights(work: Work) -> str:
+    from sjc_debiased.prepare import weights_report
+
+    needs_most = next((run for run in work.todo if run.masked_lm), work.todo[0])
+    return weights_report(needs_most, work.choice, work.local_files_only)
 
 
 def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:

@@ -59,6 +59,14 @@ def test_the_method_knows_neither_prompts_nor_adapters(name):
     assert not used & {"prompts", "adapt_sd", "diffusers", "transformers"}
 
 
+def test_the_adapter_knows_the_contract_alone():
+    """What a name, a file or a folder is, and how it is loaded, is nothing to the denoiser."""
+    ours = {name for name in imports(ROOT / "adapt_sd.py") if name.split(".")[0] in OURS}
+    assert ours == {"sjc_debiased.denoiser"}
+    other = {name.split(".")[0] for name in imports(ROOT / "adapt_sd.py")} - OURS
+    assert other == {"__future__", "torch"}
+
+
 def test_nothing_heavy_at_import():
     for room in ALLOWED:
         for path in files(room):

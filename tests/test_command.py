@@ -274,22 +274,6 @@ def test_no_weights_in_reach_is_an_error_with_two_ways_out(command, capsys):
     assert "--model menagerie" in message
 
 
-def test_a_hub_models_first_run_knows_the_revision_that_it_fetches(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    from sjc_debiased.models import fingerprint
-
-    def fetch(name, file, local_files_only):
-        if local_files_only:
-            raise LocalEntryNotFoundError("not there")
-        return f"/cache/snapshots/4711/{file}"
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert fingerprint("nobody/no-model") == "4711"
-    assert fingerprint("nobody/no-model", local_files_only=True) == "out of reach"
-
-
 def test_help_is_light():
     code = (
         "import sys, run_sjc; print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"

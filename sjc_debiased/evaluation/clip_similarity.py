@@ -16,7 +16,7 @@ from prompts.hub import download_command, gather
 from prompts.quiet import quiet
 
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-"""For other models than the menagerie: a ViT-B/32 with safetensors on its main branch (OpenAI's: pickles)."""
+"""For other models than the menagerie: a ViT-B/32 in safetensors. OpenAI's own has pickles alone."""
 PATTERNS = ("*.json", "merges.txt", "model.safetensors")
 """What `hf download --include` takes to fetch no more than this needs: 605 MB."""
 _WEIGHTS = "model.safetensors"
@@ -92,15 +92,13 @@ def load_clip(name: str):
     folder = find_clip(name)
     with quiet("transformers"):
         model, report = CLIPModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        processor, tokenizer = (
-            CLIPImageProcessor.from_pretrained(folder),
-            CLIPTokenizer.from_pretrained(folder),
-        )
-    if report["missing_keys"] or len(tokenizer) != model.config.text_config.vocab_size:
+        processor = CLIPImageProcessor.from_pretrained(folder)
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+    absent, size = len(report["missing_keys"]), model.config.text_config.vocab_size
+    if absent or len(tokenizer) != size:
         raise ValueError(
-            f"--clip must be a whole CLIP with its own tokenizer. {name!r} lacks "
-            f"{len(report['missing_keys'])} tensors and has {len(tokenizer)} of "
-            f"{model.config.text_config.vocab_size} tokens. Download it again."
+            f"--clip must be a whole CLIP with its own tokenizer. {name!r} lacks {absent} tensors and has "
+            f"{len(tokenizer)} of {size} tokens. Download it again, or name another."
         )
     return model.float().eval(), processor, tokenizer
 
