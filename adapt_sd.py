@@ -36,6 +36,11 @@ class StableDiffusion:
                 "the model must predict epsilon or v. Its scheduler says "
                 f"{prediction!r}. Choose a Stable Diffusion 1.x or 2.x model."
             )
+        if not hasattr(pipeline.scheduler, "alphas_cumprod"):
+            raise ValueError(
+                "the model must have a table of noise levels. Its scheduler, "
+                f"{type(pipeline.scheduler).__name__}, has none. Choose a Stable Diffusion 1.x or 2.x model."
+            )
         channels = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
         if channels[0] != channels[1]:
             raise ValueError(

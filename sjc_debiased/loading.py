@@ -73,7 +73,6 @@ def find_model(location: str, local_files_only: bool = False) -> Found:
     if place.is_dir():
         model_files.check_folder(place, location)
         return Found(location, place)
-    model_files.check_name(location)
     folder = cached(location)
     names = files_in(folder)
     if INDEX in names:

@@ -11,7 +11,7 @@ from pathlib import Path
 from prompts.hub import MissingError, cached, files_in, listing
 from sjc_debiased.lora import Lora, check_lora, lora_file, parse_lora
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.model_files import lacking
+from sjc_debiased.model_files import check_name, lacking
 from sjc_debiased.options import OptionError
 from sjc_debiased.profiles import Profile, load_profile
 from sjc_debiased.tensor_files import PICKLES, ModelError
@@ -87,6 +87,7 @@ def _choose(wanted: str, device: str) -> Choice:
         location = DEAD_NAMES[wanted]
         why = f"in place of {wanted}, which is gone from the hub and not in the cache: the same weights"
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and not wanted.startswith("."):
+        check_name(wanted)
         location, why = wanted, "a name on the hub"
     else:
         raise ModelError(

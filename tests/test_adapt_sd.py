@@ -116,6 +116,13 @@ def test_other_predictions_are_refused(pipeline):
         StableDiffusion(Other, CPU, torch.float32)
 
 
+def test_a_scheduler_without_a_table_is_refused(pipeline):
+    other = SimpleNamespace(**pipeline.components)
+    other.scheduler = SimpleNamespace(config=SimpleNamespace(prediction_type="epsilon"))
+    with pytest.raises(ValueError, match="must have a table of noise levels"):
+        StableDiffusion(other, CPU, torch.float32)
+
+
 def test_a_tokenizer_of_another_length_is_refused(pipeline):
     check_vocabulary(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size)
     with pytest.raises(ValueError, match="must have the text encoder's 49408 tokens. It has 637"):

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,9 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adapt_sd import StableDiffusion
+from prompts.hub import download_command
+from prompts.masked_lm import DEFAULT_MASKED_LM
+from prompts.masked_lm import PATTERNS as BERT_PATTERNS
 from sjc_debiased import single_file
+from sjc_debiased.evaluation.clip_similarity import CLIP
+from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
 from sjc_debiased.loading import check_prompts, load_pipeline
-from sjc_debiased.models import choose_model, fingerprint
+from sjc_debiased.model_files import PATTERNS
+from sjc_debiased.models import SD15, choose_model, fingerprint
 from tests.model_makers import (
     TEXT,
     UNET,
@@ -108,16 +115,26 @@ def fp16_shards_in_the_old_spelling(make):
     return in_shards(copy(make.sd1, make.new), "diffusion_pytorch_model-0000{}-of-00002.fp16.safetensors")
 
 
-def an_autoencoder_with_old_names(make):
-    """As Stable Diffusion 1.5 itself has it."""
-    copy(make.sd1, make.new)
-    tensors = {}
+def a_folder_of_2022(make):
+    """With the names, the tokenizer files and the scheduler that Stable Diffusion 1.5 itself has."""
+    copy(make.sd1, make.new, scheduler={"_class_name": "PNDMScheduler", "skip_prk_steps": True})
     old_names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    autoencoder = {}
     for name, tensor in load_file(make.new / VAE).items():
         new = next((n for n in old_names if f".{n}." in name), None)
-        tensors[name.replace(new, old_names[new]) if new else name] = tensor
-    assert any("proj_attn" in name for name in tensors)
-    save_file(tensors, make.new / VAE, {"format": "pt"})
+        autoencoder[name.replace(new, old_names[new]) if new else name] = tensor
+    assert any("proj_attn" in name for name in autoencoder)
+    save_file(autoencoder, make.new / VAE, {"format": "pt"})
+    text = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(make.new / TEXT).items()}
+    text["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    save_file(text, make.new / TEXT, {"format": "pt"})
+    write_old_tokenizer(make.new / "tokenizer")
+    path = make.new / "model_index.json"
+    index = json.loads(path.read_text())
+    index |= {"scheduler": ["diffusers", "PNDMScheduler"]}
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index |= {"feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    path.write_text(json.dumps(index))
     return make.new
 
 
@@ -168,7 +185,7 @@ LOADS = [
     a_folder_with_both,
     fp16_shards,
     fp16_shards_in_the_old_spelling,
-    an_autoencoder_with_old_names,
+    a_folder_of_2022,
     one_file,
     one_file_of_2,
     one_fp16_file,
@@ -345,12 +362,27 @@ def old_tokenizer_files(drop=None, cut=None):
 
 
 def write_old_tokenizer(folder):
-    """Turn a tokenizer folder into one as older libraries wrote it, without tokenizer.json."""
+    """Turn a tokenizer folder into one of 2022: vocab.json, merges.txt and two files about special tokens."""
     model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    (folder / "tokenizer.json").unlink()
+    shutil.rmtree(folder)
+    folder.mkdir()
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     lines = ["#version: 0.2", *(m if isinstance(m, str) else " ".join(m) for m in model["merges"])]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shape = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    first, last = ({"content": f"<|{name}oftext|>", **shape} for name in ("start", "end"))
+    special = {"bos_token": first, "eos_token": last, "unk_token": last}
+    tagged = {name: {"__type": "AddedToken", **token} for name, token in special.items()}
+    config = {
+        "model_max_length": 77,
+        "tokenizer_class": "CLIPTokenizer",
+        "do_lower_case": True,
+        "errors": "replace",
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"add_prefix_space": False, "pad_token": "<|endoftext|>", **config, **tagged})
+    )
+    (folder / "special_tokens_map.json").write_text(json.dumps({**special, "pad_token": "<|endoftext|>"}))
 
 
 def an_incomplete_cache(make):
@@ -433,7 +465,7 @@ REFUSED = {
     "a file without its autoencoder": (sd1_with(first_stage_model=None), r"without its autoencoder \(VAE\)"),
     "a file that lacks a tensor": (
         a_file_that_lacks_a_tensor,
-        r"its unet lacks 1 tensors, such as conv_out.weight",
+        r"must have the tensors of Stable Diffusion 1.x.*tensors are missing",
     ),
     "a broken-off file": (a_broken_off_file, r"must be whole. .* has \d+ of \d+ bytes.*Download it again"),
     "a pickled checkpoint": (
@@ -531,3 +563,21 @@ def test_it_is_refused_by_name_in_seconds(name, make, tmp_path, capsys):
     assert re.search(message, said, re.DOTALL), said
     assert "Traceback" not in said
     assert not list(root.glob("*")), "no run folder of a model that cannot be used"
+
+
+def first_column(text):
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+    return {name.strip() for row in rows for name in row.split(",")}
+
+
+def test_the_document_has_every_row():
+    document = (Path(__file__).parents[1] / "docs" / "model_files.md").read_text()
+    loads, refused = document.split("## What is refused")
+    assert {row.__name__.replace("_", " ") for row in LOADS} <= first_column(loads)
+    assert set(REFUSED) <= first_column(refused)
+
+
+def test_the_document_downloads_by_the_same_patterns():
+    document = (Path(__file__).parents[1] / "docs" / "model_files.md").read_text()
+    for name, patterns in ((SD15, PATTERNS), (DEFAULT_MASKED_LM, BERT_PATTERNS), (CLIP, CLIP_PATTERNS)):
+        assert download_command(name, patterns) in document.splitlines()
