@@ -21,6 +21,7 @@ from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.identity import RunIndex, check_same_options, is_finished
+from sjc_debiased.mesh_settings import settings_of
 from sjc_debiased.options import OptionError, Options
 from sjc_debiased.runs import FinishedError, RunError, check_run_root, locked
 
@@ -66,7 +67,7 @@ def run(options: Options, command: list[str]) -> int:
     from sjc_debiased.machine import check_memory, choose_machine
     from sjc_debiased.models import check_words, choose_model, identify
 
-    basic, machine_options = options.basic, options.machine
+    basic, machine_options, mesh = options.basic, options.machine, settings_of(options.mesh)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     local, resume = machine_options.local_files_only, machine_options.resume
@@ -111,7 +112,6 @@ def run(options: Options, command: list[str]) -> int:
     print(f"renderer: {machine.why_kernel}")
     if machine_options.compile:
         denoiser.compile()
-    mesh = options.mesh.mesh
     jobs = [
         (r, open_session(r, machine, choice, denoiser, basic.run_root, command, local, mesh, resume))
         for r in todo

@@ -136,6 +136,12 @@ class MeshOptions:
 
     mesh: Annotated[tuple[MeshFormat, ...], arg(metavar="{glb,ply,obj}")] = ("glb",)
     """Mesh formats to write."""
+    mesh_level: Annotated[str, arg(name="mesh.level", metavar="auto|NUMBER")] = "auto"
+    """Density of the surface. auto: the one whose silhouettes fit the pictures best."""
+    mesh_faces: Annotated[int, arg(name="mesh.faces")] = 20_000
+    """At most so many triangles."""
+    mesh_texture: Annotated[int, arg(name="mesh.texture")] = 1024
+    """Pixels of the texture's sides; 0 for colors of vertices alone."""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from sjc_debiased.identity import (
 )
 from sjc_debiased.loading import check_loras, check_prompts, find_model, load_pipeline
 from sjc_debiased.machine import Machine
+from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings
 from sjc_debiased.models import Choice
-from sjc_debiased.options import KernelName, MeshFormat, OptionError
+from sjc_debiased.options import KernelName, OptionError
 from sjc_debiased.record import record
 from sjc_debiased.runs import FinishedError, locked
 from sjc_debiased.scene import build_grid
@@ -130,7 +131,7 @@ def open_session(
     run_root: Path,
     command: list[str],
     local_files_only: bool = False,
-    mesh_formats: tuple[MeshFormat, ...] = ("glb",),
+    mesh: MeshSettings = DEFAULT_MESH,
     resume: Path | None = None,
 ) -> Iterator[Session]:
     """Lock the folder of a run, new or begun, and hold its session.
@@ -158,7 +159,7 @@ def open_session(
             extend_run(folder, run)
         state = newest_state(folder)
         print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
-        session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh_formats)
+        session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh)
         session.scene.grid.kernel = machine.kernel
         try:
             yield session

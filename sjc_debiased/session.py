@@ -14,8 +14,9 @@ from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.config import Resolved
+from sjc_debiased.export import MESH, export_mesh
+from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Step
-from sjc_debiased.options import MeshFormat
 from sjc_debiased.pictures import (
     save_contact_sheet,
     save_preview,
@@ -23,9 +24,10 @@ from sjc_debiased.pictures import (
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED, RunError, StatsLog, atomic, write_json
+from sjc_debiased.runs import FINISHED, RunError, StatsLog, write_json
 from sjc_debiased.scene import build_scene
-from voxnerf.mesh import EmptyMeshError, extract_mesh
+from voxnerf.snapshot import mesh_snapshots
+from voxnerf.surface import NoMeshError
 
 CHECKPOINT_SHARE = 0.05
 PREVIEW_SHARE = 0.01
@@ -62,14 +64,14 @@ class Session:
         denoiser: StableDiffusion,
         folder: Path,
         state: tuple[int, dict] | None,
-        mesh_formats: tuple[MeshFormat, ...],
+        mesh: MeshSettings,
     ):
         """Build the scene, at its start or at a checkpoint's state (steps done, tensors).
 
         Raises:
             RunError: the checkpoint is of another scene.
         """
-        self.denoiser, self.folder, self.mesh_formats = denoiser, folder, mesh_formats
+        self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
         self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
         self.scene, self.views = build_scene(resolved, prompts, denoiser)
         settings = self.scene.settings
@@ -199,14 +201,11 @@ class Session:
         save_score_magnitude(folder / "score_magnitude.png", previews)
         save_contact_sheet(folder / "contact_sheet.png", grid, denoiser)
         save_turntable(folder / "turntable.mp4", grid, denoiser)
+        snapshots = list(mesh_snapshots(grid, denoiser.decode, denoiser.latent_size))
         try:
-            mesh = extract_mesh(grid, denoiser.decode, denoiser.latent_size)
-        except EmptyMeshError as error:
+            return export_mesh(grid, snapshots, folder / MESH, self.mesh)
+        except NoMeshError as error:
             return {"error": str(error)}
-        for ending in self.mesh_formats:
-            with atomic(folder / f"mesh.{ending}") as partial:
-                mesh.save(partial)
-        return {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "level": mesh.level}
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""

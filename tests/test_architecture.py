@@ -27,7 +27,10 @@ METHOD_ALONE = (
     "checkpoints",
     "pack",
 )
-HEAVY_AT_IMPORT = {"diffusers", "transformers", "lpips", "trimesh", "skimage", "scipy", "torchvision"}
+HEAVY_AT_IMPORT = {
+    *("diffusers", "transformers", "lpips", "torchvision"),
+    *("trimesh", "skimage", "scipy", "xatlas", "fast_simplification"),
+}
 
 
 def imports(path, top_level_only=False):

@@ -34,6 +34,17 @@ class Camera:
     azimuth_deg: float
     elevation_deg: float
 
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where points [n, 3] appear, (column, row) [n, 2], and how far ahead they are, [n].
+
+        What is not ahead (<= 0) has no place in the picture; its pixel means nothing.
+        """
+        local = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
+        ahead = -local[:, 2]
+        focal, center = np.diag(self.intrinsics)[:2], -self.intrinsics[:2, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return local[:, :2] / ahead[:, None] * focal + center, ahead
+
     def resized(self, factor: int) -> Camera:
         """Return the camera with `factor` x `factor` rays per pixel, over the same field of view.
 

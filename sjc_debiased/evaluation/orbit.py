@@ -37,17 +37,22 @@ def model_of(location: str, device: str) -> StableDiffusion:
     return StableDiffusion(load_pipeline(location), torch.device(device), dtype)
 
 
-def load_scene(folder: Path, device: str = "cpu") -> tuple[dict, VoxelGrid, StableDiffusion]:
+def load_scene(
+    folder: Path, device: str = "cpu", stopped: bool = False
+) -> tuple[dict, VoxelGrid, StableDiffusion]:
     """Return the resolved options, the final scene and the model of a finished run.
 
+    Args:
+        stopped: take the newest scene of a run that is not finished, too.
+
     Raises:
-        RunError: the run is not finished, or its last checkpoint is gone.
+        RunError: the run is not finished, its checkpoint is gone, or its model's weights have changed.
     """
-    if not (folder / FINISHED).exists():
+    if not stopped and not (folder / FINISHED).exists():
         raise RunError(f"only a finished run is measured. {folder} is not. Finish it with its own command.")
     options = json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
     state = newest_state(folder)
-    if state is None or state[0] != options["n_steps"]:
+    if state is None or (not stopped and state[0] != options["n_steps"]):
         raise RunError(
             f"a finished run keeps its last checkpoint. {folder} has none. Delete {FINISHED} there and run "
             "its command again."
