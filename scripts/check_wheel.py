@@ -138,6 +138,10 @@ def check_use(elsewhere: Path, commands: Path, site: Path) -> None:
     sweep = ("--suite", "menagerie", "--presets", "dsds", "--seeds", "0", "--model", "menagerie", "--plan")
     out = run(elsewhere, python, "-m", "sjc_debiased.sweep", *sweep, "--device", "cpu")
     assert "18 runs to do" in out, out
+    assert re.search(r"about [\d.]+ hours in one process, by steps timed on cpu", out), out
+    out = run(elsewhere, python, "-m", "sjc_debiased.doctor", "--model", "menagerie", "--device", "cpu")
+    assert "A run can start." in out, out
+    assert sorted(p.name for p in elsewhere.iterdir()) == ["runs"], "the others leave nothing"
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 try:
     import tyro
 
+    from prompts.hub import megabytes
     from prompts.suites import SuiteError
-    from sjc_debiased.options import OptionError, PrecisionName
+    from sjc_debiased.options import KernelName, OptionError, PrecisionName
 except ModuleNotFoundError as error:
     sys.exit(
         f"packages MISSING: {sys.executable} has no {error.name}. Activate the environment that has the "
@@ -48,6 +49,8 @@ class DoctorOptions:
     device: str = "auto"
     """As in run_sjc.py."""
     precision: PrecisionName = "auto"
+    """As in run_sjc.py."""
+    kernel: KernelName = "auto"
     """As in run_sjc.py."""
     n_steps: int | None = None
     """Steps of the object. Default: the model's."""
@@ -119,8 +122,8 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     """Yield what a few steps of the real loop show: they work, in how much memory, and how fast."""
     say("loading the model ...")
     began = time.perf_counter()
-    from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost, throwaway_scene
-    from sjc_debiased.prepare import load_denoiser
+    from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost
+    from sjc_debiased.prepare import load_denoiser, try_kernel
 
     try:
         denoiser = load_denoiser(machine, choice, local_files_only=True)
@@ -130,10 +133,15 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     load_s = time.perf_counter() - began
     yield Line("loading", "OK", f"{load_s:.0f} s, once in each command")
     say("trying the renderer's kernel ...")
-    yield needs.kernel(throwaway_scene(run, denoiser).grid)
+    try:
+        machine = try_kernel(machine, o.kernel, run, denoiser)
+    except OptionError as error:
+        yield Line("kernel", "MISSING", str(error))
+        return
+    yield needs.kernel(machine)
     say(f"taking {WARMUP_STEPS + TIMED_STEPS} steps, then two pictures and a mesh ...")
     try:
-        cost = measure_cost(run, denoiser, o.pack)
+        cost = measure_cost(run, machine, denoiser, o.pack)
     except (RuntimeError, ValueError, MemoryError) as error:
         remedy = "Use --precision float32; where memory was too little, a smaller --pack."
         yield Line("step", "MISSING", f"the first steps failed ({error}).", remedy)
@@ -147,9 +155,9 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
 
 def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
     seconds = cost.object_s(run.n_steps)
-    text = (
-        f"about {duration(seconds)} for {run.n_steps:,} steps, pictures and mesh, and {load_s:.0f} s to load"
-    )
+    among = f" (one of {cost.pack} together)" if cost.pack > 1 else ""
+    work = f"{run.n_steps:,} steps, pictures and mesh{among}"
+    text = f"about {duration(seconds)} for {work}, and {load_s:.0f} s to load"
     if seconds < _SLOW_S:
         return Line("one object", "OK", text)
     remedy = "Faster: a GPU, a smaller model, or fewer steps (--n_steps)."
@@ -161,16 +169,15 @@ def _sweep(o: DoctorOptions, cost: Cost) -> Line:
     from sjc_debiased.runs import needed_bytes
     from sjc_debiased.sweep import SweepOptions, make_plan
 
-    same = ("model", "device", "precision", "n_steps", "pack", "run_root", "suite", "presets", "seeds")
-    options = SweepOptions(**{name: getattr(o, name) for name in same}, local_files_only=True)
+    options = SweepOptions(**vars(o), local_files_only=True)
     plan = make_plan(options, [])
     runs, name = list(plan.work.todo), f"sweep {Path(o.suite).stem}"
     text = f"{plan}: {cost.of_sweep(runs)} in one process like this one"
     room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(o.run_root)).free
     if room > free:
-        lacking = f"{text}. It needs {needs.gib(room)} of disk; {needs.gib(free)} are free."
+        lacking = f"{text}. It needs {megabytes(room)} of disk; {megabytes(free)} are free."
         return Line(name, "MISSING", lacking, "Make room, or choose another --run_root.", needed=False)
-    return Line(name, "OK", f"{text}, and at most {needs.gib(room)} of disk")
+    return Line(name, "OK", f"{text}, and at most {megabytes(room)} of disk")
 
 
 def duration(seconds: float) -> str:

@@ -21,8 +21,10 @@ from prompts.debias import plain_prompts
 from prompts.views import view_scheme
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.machine import Machine
+from sjc_debiased.models import Choice
 from sjc_debiased.optimize import Scene, draw_noise, optimize_step
-from sjc_debiased.options import Basic, Options
+from sjc_debiased.options import Basic, KernelName, OptionError, Options
 from sjc_debiased.pictures import ORBIT_ELEVATION_DEG, TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
 from sjc_debiased.scene import build_scene
@@ -88,11 +90,16 @@ def throwaway_scene(run: Resolved, denoiser: Denoiser) -> Scene:
 
 
 def measure_cost(
-    run: Resolved, denoiser: Denoiser, pack: int = 1, clock: Callable[[], float] = time.perf_counter
+    run: Resolved,
+    machine: Machine,
+    denoiser: Denoiser,
+    pack: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
-    """Time a run's steps, pictures and mesh on the denoiser's device; leaves no file.
+    """Time a run's steps, pictures and mesh; leaves no file.
 
     Args:
+        machine: its kernel renders (`prepare.try_kernel`). denoiser: on the machine's device.
         pack: scenes that take their steps together.
         clock: returns seconds.
     """
@@ -106,6 +113,8 @@ def measure_cost(
 
     short = replace(run, n_steps=WARMUP_STEPS + TIMED_STEPS)
     scenes = [throwaway_scene(replace(short, seed=seed), denoiser) for seed in range(pack)]
+    for scene in scenes:
+        scene.grid.kernel = machine.kernel
 
     def step() -> None:
         optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
@@ -125,17 +134,40 @@ def measure_cost(
 
 def _time_mesh(
     grid: VoxelGrid, size: int, timed: Callable[[Callable[[], object]], float]
-) -> tuple[float, int]:
-    """Return the seconds that the mesh of a ball takes without decoding, and how many views it decodes."""
+) -> tuple[float, float]:
+    """Return the seconds that the mesh of a ball takes without decoding, and how many previews it decodes.
+
+    A view of twice the size counts as four.
+    """
     make_ball(grid)
-    n_views = 0
+    n_views = 0.0
 
     def count(latents: Tensor) -> Tensor:
         nonlocal n_views
-        n_views += len(latents)
+        n_views += len(latents) * (latents.shape[-1] / size) ** 2
         return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
 
     return timed(lambda: extract_mesh(grid, count, size)), n_views
+
+
+def time_of_sweep(
+    runs: Sequence[Resolved], machine: Machine, kernel: KernelName, choice: Choice, pack: int
+) -> str:
+    """Say how long a sweep takes, by steps that are timed now, or why that cannot be said.
+
+    Nothing is downloaded for it: weights that are not there are the reason.
+    """
+    from sjc_debiased.prepare import load_denoiser, try_kernel
+    from sjc_debiased.record import device_name
+
+    try:
+        denoiser = load_denoiser(machine, choice, local_files_only=True)
+        machine = try_kernel(machine, kernel, runs[0], denoiser)
+        cost = measure_cost(runs[0], machine, denoiser, min(pack, len(runs)))
+    except (OptionError, RuntimeError, MemoryError) as error:
+        return f"no estimate of the time: {error}"
+    where = f"{machine.device} ({device_name(machine.device)}) in {machine.precision}"
+    return f"{cost.of_sweep(runs)} in one process, by steps timed on {where}: {cost}"
 
 
 @torch.no_grad()

@@ -46,11 +46,17 @@ class Found:
     family: str | None = None
     to_fetch: dict[str, int] = field(default_factory=dict)
 
+    def weights(self) -> dict[str, int]:
+        """Return the files of weights that are there, with their sizes in bytes."""
+        if self.family:
+            return {str(self.place): self.place.stat().st_size}
+        sizes = files_in(self.place)
+        return {name: sizes[name] for name in model_files.weights(sizes)}
+
     def __str__(self) -> str:
         if self.family:
             return f"weights: {self.place} ({megabytes(self.place.stat().st_size)}), {self.family}"
-        sizes = files_in(self.place)
-        there = [f"{n} ({megabytes(sizes[n])})" for n in model_files.weights(sizes)]
+        there = [f"{n} ({megabytes(size)})" for n, size in self.weights().items()]
         lines = [f"weights in {self.place}: {', '.join(there) or 'none'}"]
         if self.to_fetch:
             missing = [f"{n} ({megabytes(size)})" for n, size in self.to_fetch.items()]

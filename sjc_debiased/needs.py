@@ -6,22 +6,22 @@ import re
 import shutil
 import tempfile
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from prompts.hub import megabytes
 from sjc_debiased import __version__
 
 if TYPE_CHECKING:
     from sjc_debiased.config import Resolved
     from sjc_debiased.machine import Machine
     from sjc_debiased.models import Choice
-    from voxnerf.grid import VoxelGrid
 
 _WIDTH, _INDENT = 110, 26
-_PARTS = ("unet", "vae", "text_encoder")
-_CLIP = "openai/clip-vit-base-patch32"
 _ELSEWHERE = "Make room, or choose another place with --run_root."
 _SHOWN = ("torch", "diffusers", "transformers")
 
@@ -69,9 +69,9 @@ def packages() -> Line:
 
 def _requirements() -> list[tuple[str, str]]:
     """Return name and least version of every package that the checkout, or the installed copy, needs."""
-    file = Path(__file__).parents[1] / "requirements.txt"
-    if file.exists():
-        lines = file.read_text(encoding="utf-8").splitlines()
+    root = Path(__file__).parents[1]
+    if (root / "pyproject.toml").exists():
+        lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
     else:
         lines = [r for r in metadata.requires("sjc-debiased") or [] if "extra ==" not in r]
     return re.findall(r"^([\w.-]+) *>= *([\d.]+)", "\n".join(lines), re.M)
@@ -100,108 +100,66 @@ def machine(chosen: Machine) -> list[Line]:
     return [device, precision, Line("load", "SLOW", text, "Measure again when they are done.")]
 
 
-def kernel(grid: VoxelGrid) -> Line:
-    """Return which of the renderer's kernels works on a grid here, tried once."""
-    from voxnerf.trial import usable_kernel
-
-    try:
-        name, why = usable_kernel(grid)
-    except ValueError as error:
-        return Line("kernel", "MISSING", str(error))
-    return Line("kernel", "SLOW" if name == "torch" else "OK", why)
+def kernel(chosen: Machine) -> Line:
+    """Return which of the renderer's kernels works; the plain one is slow."""
+    return Line("kernel", "SLOW" if chosen.kernel == "torch" else "OK", chosen.why_kernel)
 
 
 def weights(choice: Choice) -> list[Line]:
     """Return whether the weights of the 2D model and of its language model are there, and fit the memory."""
     import psutil
 
-    lm = choice.masked_lm(choice.profile.masked_lm)
-    language = _single("language model", lm, "prompt debiasing")
+    from prompts.masked_lm import find_masked_lm
+    from sjc_debiased.loading import find_model
+
     try:
-        files = _weight_files(choice.location)
-    except FileNotFoundError as error:
-        remedy = f"Where there is a network: hf download {choice.location}. Or --model menagerie."
-        return [Line("weights", "MISSING", str(error), remedy), language]
-    sizes = ", ".join(f"{part} {_size(found)}" for part, found in files.items())
-    there = Line("weights", "OK", f"{sizes}, in {next(iter(files.values()))[0].parents[1]}")
-    needed = sum(f.stat().st_size for found in files.values() for f in found)
-    free = psutil.virtual_memory().available
-    room = f"{gib(free)} free; the weights alone take {gib(needed)}"
-    if free < needed:
-        return [there, language, Line("memory", "MISSING", f"{room}.", "Close other programs.")]
-    return [there, language, Line("memory", "OK", room)]
-
-
-def _weight_files(location: str) -> dict[str, list[Path]]:
-    """Return the files of each part's weights, of a folder or of a hub name's cache.
-
-    Raises:
-        FileNotFoundError: a part is not there.
-    """
-    from adapt_sd import check_pipeline_folder
-
-    folder = _place(location, "model_index.json")
-    check_pipeline_folder(str(folder))
-    files = {part: sorted((folder / part).glob("*.safetensors")) for part in _PARTS}
-    if lacking := [part for part, found in files.items() if not found]:
-        raise FileNotFoundError(f"{folder} has no .safetensors of {', '.join(lacking)}.")
-    return files
+        found = find_model(choice.location, local_files_only=True)
+    except (OSError, ValueError) as error:
+        lines = [Line("weights", "MISSING", str(error))]
+    else:
+        files = found.weights()
+        shown = ", ".join(f"{name} ({megabytes(size)})" for name, size in files.items())
+        place = "" if found.family else f", in {found.place}"
+        lines = [Line("weights", "OK", f"{shown}{place}")]
+        needed, free = sum(files.values()), psutil.virtual_memory().available
+        room = f"{megabytes(free)} free; the weights alone take {megabytes(needed)}"
+        if free >= needed:
+            lines += [Line("memory", "OK", room)]
+        else:
+            lines += [Line("memory", "MISSING", f"{room}.", "Close other programs.")]
+    name = choice.masked_lm(choice.profile.masked_lm)
+    find = partial(find_masked_lm, name, local_files_only=True)
+    return [*lines, _found("language model", "for prompt debiasing", find)]
 
 
 def measuring(choice: Choice) -> list[Line]:
     """Return whether the networks are there that measure finished runs; a run starts without them."""
-    import torchvision
-    from torch.hub import get_dir
-
-    from sjc_debiased.evaluation.a_lpips import backbones_folder
+    from sjc_debiased.evaluation.a_lpips import backbones_folder, find_backbone
+    from sjc_debiased.evaluation.clip_similarity import CLIP, find_clip
     from sjc_debiased.menagerie import WEIGHTS
 
-    models = torchvision.models
-    pretrained = {"alex": models.AlexNet_Weights.IMAGENET1K_V1, "vgg": models.VGG16_Weights.IMAGENET1K_V1}
-    places = {
-        net: (backbones_folder() / f"{net}.safetensors", Path(get_dir(), "checkpoints", Path(w.url).name))
-        for net, w in pretrained.items()
-    }
-    found = [next((p for p in paths if p.exists()), None) for paths in places.values()]
-    if None in found:
-        nets = " and ".join(places)
-        text = f"for measuring only: {nets} are neither in {backbones_folder()} nor in {get_dir()}."
+    backbones = {net: find_backbone(net) for net in ("alex", "vgg")}
+    lacking = [net for net, place in backbones.items() if place is None]
+    if lacking:
+        nets = " and ".join(lacking)
+        text = f"for measuring only: {nets} are neither in {backbones_folder()} nor in torchvision's cache."
         remedy = "Where there is a network they are fetched when needed; or take a checkout's "
         remedy += "`python scripts/get_lpips_backbones.py`."
         lpips = Line("LPIPS", "MISSING", text, remedy, needed=False)
     else:
-        lpips = Line("LPIPS", "OK", f"for measuring: {_size(found)}, in {found[0].parent}")
-    clip = str(WEIGHTS / "clip") if choice.name == "menagerie" else _CLIP
-    return [lpips, _single("CLIP", clip, "measuring only", needed=False)]
+        places = ", ".join(str(place) for place in backbones.values())
+        lpips = Line("LPIPS", "OK", f"for measuring only: {places}")
+    clip = str(WEIGHTS / "clip") if choice.name == "menagerie" else CLIP
+    find = partial(find_clip, clip, local_files_only=True)
+    return [lpips, _found("CLIP", "for measuring only", find, needed=False)]
 
 
-def _single(name: str, location: str, purpose: str, needed: bool = True) -> Line:
-    """Return whether a model of one file of weights is there."""
+def _found(name: str, purpose: str, find: Callable[[], Path], needed: bool = True) -> Line:
+    """Return whether a model is there, by what finds its folder or raises OSError."""
     try:
-        folder = _place(location, "model.safetensors")
-    except FileNotFoundError as error:
-        remedy = f"Where there is a network: hf download {location}."
-        return Line(name, "MISSING", f"for {purpose}: {error}", remedy, needed)
-    size = _size([folder / "model.safetensors"])
-    return Line(name, "OK", f"for {purpose}: {size}, in {folder}")
-
-
-def _place(location: str, file: str) -> Path:
-    """Return the folder of a model that holds a file: the one that is named, or a hub name's in the cache.
-
-    Raises:
-        FileNotFoundError: it is in neither; says where it was looked for.
-    """
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if Path(location).is_dir():
-        if (Path(location) / file).exists():
-            return Path(location)
-        raise FileNotFoundError(f"{location} has no {file}.")
-    cached = try_to_load_from_cache(location, file)
-    if isinstance(cached, str):
-        return Path(cached).parent
-    raise FileNotFoundError(f"{location} is no folder, and not in the cache ({constants.HF_HUB_CACHE}).")
+        return Line(name, "OK", f"{purpose}: {find()}")
+    except OSError as error:
+        return Line(name, "MISSING", f"{purpose}: {error}", needed=needed)
 
 
 def video() -> Line:
@@ -221,11 +179,12 @@ def memory_in_use(device: str) -> Line:
     import torch
 
     held, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
-    text = f"{gib(held)} with model and scenes, {gib(free)} left"
+    text = f"{megabytes(held)} with model and scenes, {megabytes(free)} left"
     if device.startswith("cuda"):
         free, there = torch.cuda.mem_get_info(device)
         peak = torch.cuda.max_memory_allocated(device)
-        text = f"GPU: {gib(peak)} at most, {gib(free)} left of {gib(there)}; main memory: {text}"
+        on_gpu = f"GPU: {megabytes(peak)} at most, {megabytes(free)} left of {megabytes(there)}"
+        text = f"{on_gpu}; main memory: {text}"
     return Line("memory in use", "OK", text)
 
 
@@ -235,7 +194,7 @@ def disk(run_root: Path, run: Resolved) -> Line:
 
     place, needed = existing(run_root), needed_bytes([run])
     free = shutil.disk_usage(place).free
-    text = f"{gib(free)} free in {run_root.absolute()}; an object needs at most {gib(needed)}"
+    text = f"{megabytes(free)} free in {run_root.absolute()}; an object needs at most {megabytes(needed)}"
     try:
         with tempfile.NamedTemporaryFile(dir=place):
             pass
@@ -249,12 +208,3 @@ def disk(run_root: Path, run: Resolved) -> Line:
 def existing(place: Path) -> Path:
     """Return a folder, or the nearest one above it that exists."""
     return next(p for p in (place.absolute(), *place.absolute().parents) if p.is_dir())
-
-
-def _size(files: list[Path]) -> str:
-    return gib(sum(f.stat().st_size for f in files))
-
-
-def gib(size: int) -> str:
-    """Return a size for people: 4.3 GiB, 335 MiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -258,8 +258,11 @@ def main(options: SweepOptions, command: list[str]) -> int:
             print(_weights(plan.work))
         if options.plan:
             if plan.work.todo:
+                from sjc_debiased.estimate import time_of_sweep
+
                 print("loading the model to time a few steps ...", flush=True)
-                print(_time_of(plan.work))
+                work = plan.work
+                print(time_of_sweep(work.todo, work.machine, work.kernel, work.choice, work.pack))
             return 0
         if plan.work.todo:
             check_run_root(options.run_root, list(plan.work.todo))
@@ -286,21 +289,6 @@ def main(options: SweepOptions, command: list[str]) -> int:
     if missing or any(error == INTERRUPTED for _, error in failed):
         return 130
     return 1 if failed else 0
-
-
-def _time_of(work: Work) -> str:
-    """Return how long a sweep takes, by steps that are timed now, or why that cannot be said."""
-    from sjc_debiased.estimate import measure_cost
-    from sjc_debiased.prepare import load_denoiser
-    from sjc_debiased.record import device_name
-
-    try:
-        denoiser = load_denoiser(work.machine, work.choice, local_files_only=True)
-        cost = measure_cost(work.todo[0], denoiser, min(work.pack, len(work.todo)))
-    except (OptionError, RuntimeError, MemoryError) as error:
-        return f"no estimate of the time: {error}"
-    where = f"{work.machine.device} ({device_name(work.machine.device)}) in {work.machine.precision}"
-    return f"{cost.of_sweep(work.todo)} in one process, by steps timed on {where}: {cost}"
 
 
 def _weights(work: Work) -> str:

@@ -57,8 +57,8 @@ def test_an_opaque_scene_leaves_its_meshes(command, monkeypatch):
             self.density.fill_(-20.0)
             self.density[..., 3:9, 3:9, 3:9] = 30.0
 
-    original = session.VoxelGrid.__init__
-    monkeypatch.setattr(session.VoxelGrid, "__init__", solid)
+    original = VoxelGrid.__init__
+    monkeypatch.setattr(VoxelGrid, "__init__", solid)
     code, (folder,) = command("--mesh", "glb", "ply", "obj", "--lr", "1e-6")
     assert code == 0
     result = json.loads((folder / FINISHED).read_text())

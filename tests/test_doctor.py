@@ -17,6 +17,7 @@ from sjc_debiased.sweep import SweepOptions
 from tests.small_models import write_bert
 from voxnerf.grid import GridConfig, VoxelGrid
 
+CPU = Machine("cpu", "float32", "")
 COST = Cost(pack=2, step_s=3.0, preview_s=0.5, pictures_s=36.0, mesh_s=7.0)
 
 
@@ -55,7 +56,7 @@ def copy(folder, tmp_path_factory):
 
 
 class Clocked:
-    """A 2D model whose calls take 100 s (the first step), 2 s (the others) and 0.5 s (a picture)."""
+    """A 2D model whose steps take 90 s, 90 s, then 1, 2, 3, ... s, and a picture 0.5 s."""
 
     def __init__(self, denoiser):
         self._denoiser, self.now, self.batches, self.pictures = denoiser, 0.0, [], 0
@@ -67,8 +68,9 @@ class Clocked:
         return self.now
 
     def denoise(self, noised, *rest):
-        self.now += 2.0 if self.batches else 100.0
         self.batches.append(len(noised))
+        timed = len(self.batches) - WARMUP_STEPS
+        self.now += timed if timed > 0 else 90.0
         return self._denoiser.denoise(noised, *rest)
 
     def decode(self, latent):
@@ -80,10 +82,10 @@ class Clocked:
 @pytest.mark.parametrize("pack", [1, 3])
 def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack):
     choice = choose_model(str(whole), "cpu")
-    model = Clocked(load_denoiser(Machine("cpu", "float32", ""), choice, local_files_only=True))
-    cost = measure_cost(sample_run(choice.profile), model, pack, model.clock)
+    model = Clocked(load_denoiser(CPU, choice, local_files_only=True))
+    cost = measure_cost(sample_run(choice.profile), CPU, model, pack, model.clock)
     assert model.batches == [pack] * (WARMUP_STEPS + TIMED_STEPS)
-    assert (cost.pack, cost.step_s, cost.preview_s) == (pack, 2.0, 0.5)
+    assert (cost.pack, cost.step_s, cost.preview_s) == (pack, 3.0, 0.5)
     assert cost.pictures_s == 72 * 0.5
     assert cost.mesh_s >= 8 * 0.5
     assert (cost.mesh_s / 0.5).is_integer(), "views are counted, each as long as a picture"
@@ -94,7 +96,7 @@ def test_a_ball_has_a_mesh(whole):
     from voxnerf.mesh import extract_mesh
 
     choice = choose_model(str(whole), "cpu")
-    denoiser = load_denoiser(Machine("cpu", "float32", ""), choice, local_files_only=True)
+    denoiser = load_denoiser(CPU, choice, local_files_only=True)
     grid = estimate.throwaway_scene(sample_run(choice.profile), denoiser).grid
     estimate.make_ball(grid)
     mesh = extract_mesh(grid, denoiser.decode, denoiser.latent_size)
@@ -153,7 +155,7 @@ def test_missing_weights_are_said_and_nothing_is_timed(report, whole, tmp_path_f
     code, rows, text = report(model=str(folder))
     assert code == 1
     assert rows["weights"][0] == "MISSING"
-    assert "no .safetensors of unet" in rows["weights"][1]
+    assert "lacks unet/diffusion_pytorch_model.safetensors" in rows["weights"][1]
     assert "one object" not in rows
     assert "A run cannot start" in text
 
@@ -234,13 +236,20 @@ def test_a_slow_object_says_what_is_faster(whole):
     assert [doctor.duration(s) for s in (75, 720, 12_240)] == ["75 s", "12 min", "3.4 hours"]
 
 
-def test_a_plain_renderer_is_slow_and_none_is_missing(monkeypatch):
-    grid = VoxelGrid(GridConfig(resolution=3, channels=5))
-    line = needs.kernel(grid)
-    assert line.state == "SLOW"
-    assert "because numba cannot: it takes up to 4 channels" in line.text
-    monkeypatch.setattr("voxnerf.march._march_torch", None)
-    assert needs.kernel(grid).state == "MISSING"
+def test_a_plain_renderer_is_slow(report):
+    code, rows, _ = report(kernel="torch")
+    assert (code, rows["kernel"][0]) == (0, "SLOW")
+
+
+def test_a_kernel_that_does_not_work_is_missing(report, monkeypatch):
+    def refuse(grid, wanted):
+        raise ValueError("the triton kernel cannot render this grid")
+
+    monkeypatch.setattr("sjc_debiased.prepare.usable_kernel", refuse)
+    code, rows, _ = report(kernel="triton")
+    assert (code, rows["kernel"][0]) == (1, "MISSING")
+    assert "--kernel triton: the triton kernel cannot" in rows["kernel"][1]
+    assert "step" not in rows
 
 
 @pytest.fixture
@@ -259,7 +268,7 @@ def plan(whole, tmp_path, capsys):
 
 def test_a_plan_says_the_hours(plan, monkeypatch):
     asked = []
-    monkeypatch.setattr(estimate, "measure_cost", lambda run, _, pack: asked.append((run, pack)) or COST)
+    monkeypatch.setattr(estimate, "measure_cost", lambda run, *rest: asked.append((run, rest[2])) or COST)
     code, lines = plan(pack=2, n_steps=1000)
     assert code == 0
     assert lines[0] == "18 runs to do (at most 18,000 steps), 0 finished already, 0 refused"
@@ -272,7 +281,7 @@ def test_a_plan_says_the_hours(plan, monkeypatch):
 
 def test_a_plan_of_fewer_objects_than_a_pack_times_that_many(plan, monkeypatch):
     packs = []
-    monkeypatch.setattr(estimate, "measure_cost", lambda *arguments: packs.append(arguments[2]) or COST)
+    monkeypatch.setattr(estimate, "measure_cost", lambda *arguments: packs.append(arguments[3]) or COST)
     plan(limit=1, pack=8)
     assert packs == [1]
 

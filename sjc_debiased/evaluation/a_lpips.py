@@ -82,6 +82,13 @@ def backbones_folder() -> Path:
     return Path(cache_home) / "sjc-debiased" / "lpips"
 
 
+def find_backbone(net: Net) -> Path | None:
+    """Return the file of a net's ImageNet weights, there or in torchvision's cache, or None."""
+    own = backbones_folder() / f"{net}.safetensors"
+    downloaded = Path(torch.hub.get_dir(), "checkpoints", Path(_pretrained(net).url).name)
+    return next((place for place in (own, downloaded) if place.exists()), None)
+
+
 @cache
 def load_lpips(net: Net) -> torch.nn.Module:
     """Return LPIPS v0.1 of the `lpips` package, with its ImageNet backbone.
@@ -104,18 +111,22 @@ def load_lpips(net: Net) -> torch.nn.Module:
     return model.eval()
 
 
+def _pretrained(net: Net):
+    """Return torchvision's entry of a net's ImageNet weights."""
+    from torchvision import models
+
+    found = {"alex": models.AlexNet_Weights.IMAGENET1K_V1, "vgg": models.VGG16_Weights.IMAGENET1K_V1}
+    return found[net]
+
+
 def _backbone(net: Net) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     path = backbones_folder() / f"{net}.safetensors"
     if path.exists():
         return load_file(path)
-    import torchvision
-
-    models = torchvision.models
-    pretrained = {"alex": models.AlexNet_Weights.IMAGENET1K_V1, "vgg": models.VGG16_Weights.IMAGENET1K_V1}
     try:
-        return pretrained[net].get_state_dict(check_hash=True, weights_only=True)
+        return _pretrained(net).get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: another hash
         raise BackboneError(
             f"LPIPS needs the ImageNet weights of {net}. They are neither in {path} nor in torchvision's "

@@ -55,7 +55,7 @@ def _off(azimuth_deg: float, view: str) -> float:
     return abs(turned - TURNS[view])
 
 
-def find_clip(name: str) -> Path:
+def find_clip(name: str, local_files_only: bool = False) -> Path:
     """Return a folder with the files of a CLIP: the one that is named, or from the cache or the hub.
 
     Raises:
@@ -76,7 +76,7 @@ def find_clip(name: str) -> Path:
         "A CLIP in transformers' format, in safetensors, is needed. Download it where there is a network "
         f"({download_command(CLIP, PATTERNS)}), or name a local folder: --clip FOLDER."
     )
-    return gather(name, lacking, chosen, remedy)
+    return gather(name, lacking, chosen, remedy, local_files_only)
 
 
 @cache
