@@ -2,9 +2,9 @@
 
     object = n_steps * step / pack + previews * preview + pictures + mesh
 
-Steps, a preview, a frame of the turntable and a mesh are measured on a throw-away scene in memory; the mesh
-is that of a ball, because a scene at its start has none, and its views are counted, not decoded. What grows
-with an object's details, such as its number of faces, is not in it.
+Steps, a preview, frames of the turntable and a mesh are measured on a throw-away scene in memory; frames and
+mesh are those of a ball, because a scene at its start has none. What grows with an object's details, such as
+its number of faces, is not in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from prompts.debias import plain_prompts
 from prompts.views import view_scheme
@@ -25,14 +24,14 @@ from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
 from sjc_debiased.optimize import Scene, draw_noise, optimize_step
 from sjc_debiased.options import Basic, KernelName, OptionError, Options
-from sjc_debiased.pictures import ORBIT_ELEVATION_DEG, TURNTABLE_FRAMES
+from sjc_debiased.pictures import TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
 from sjc_debiased.scene import build_scene
 from sjc_debiased.session import PREVIEW_SHARE
-from voxnerf.cameras import orbit_camera
 from voxnerf.grid import VoxelGrid
 from voxnerf.mesh import extract_mesh
-from voxnerf.render import render, render_antialiased
+from voxnerf.render import render
+from voxnerf.snapshot import Snapshot, mesh_snapshots, take_snapshots, turn_cameras
 
 WARMUP_STEPS, TIMED_STEPS = 2, 5
 _BALL = 0.6  # its radius, as a share of the box's half size
@@ -121,33 +120,17 @@ def measure_cost(
 
     steps = [timed(step) for _ in range(short.n_steps)][WARMUP_STEPS:]
     grid, size = scenes[0].grid, denoiser.latent_size
-    camera = orbit_camera(0.0, ORBIT_ELEVATION_DEG, size, size)
+    camera = turn_cameras(size)[0]
     with torch.no_grad():
         latent = render(grid, camera).latent
-    for _ in range(2):  # the first of a size prepares it
-        preview_s = timed(lambda: denoiser.decode(latent))
-        frame_s = timed(lambda: denoiser.decode(render_antialiased(grid, camera, upscale=2).latent))
-    mesh_s, n_views = _time_mesh(grid, size, timed)
-    pictures_s = TURNTABLE_FRAMES * frame_s
-    return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_views * preview_s)
-
-
-def _time_mesh(
-    grid: VoxelGrid, size: int, timed: Callable[[Callable[[], object]], float]
-) -> tuple[float, float]:
-    """Return the seconds that the mesh of a ball takes without decoding, and how many previews it decodes.
-
-    A view of twice the size counts as four.
-    """
+    timed(lambda: denoiser.decode(latent))  # the first of a size prepares it
+    preview_s = timed(lambda: denoiser.decode(latent))
     make_ball(grid)
-    n_views = 0.0
-
-    def count(latents: Tensor) -> Tensor:
-        nonlocal n_views
-        n_views += len(latents) * (latents.shape[-1] / size) ** 2
-        return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
-
-    return timed(lambda: extract_mesh(grid, count, size)), n_views
+    turn: list[Snapshot] = []
+    views = take_snapshots(grid, denoiser.decode, turn_cameras(size), upscale=2)
+    frame_s = timed(lambda: turn.extend(views)) / len(turn_cameras(size))
+    mesh_s = timed(lambda: extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, size, turn))))
+    return Cost(pack, statistics.median(steps), preview_s, TURNTABLE_FRAMES * frame_s, mesh_s)
 
 
 def time_of_sweep(

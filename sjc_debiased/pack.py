@@ -78,11 +78,13 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                 try:
                     if step:
                         session.record(step, stopping)
+                    bar.update(step is not None)
                     if error is None and session.remaining_steps == 0:
-                        session.finish()
+                        bar.refresh()
+                        session.finish(quiet)
+                        bar.unpause()  # the time of the results is not the steps'
                 except Exception as caught:
                     error = caught
-                bar.update(step is not None)
                 if error or stopping or session.remaining_steps == 0:
                     active.remove((run, session))
                     try:

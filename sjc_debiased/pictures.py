@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,11 +15,9 @@ from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
-from voxnerf.cameras import orbit
-from voxnerf.grid import VoxelGrid
-from voxnerf.render import BACKGROUND_DIST, render_antialiased
+from voxnerf.render import BACKGROUND_DIST
+from voxnerf.snapshot import Snapshot
 
-ORBIT_ELEVATION_DEG = 15.0
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 _SHEET_VIEWS = 8
@@ -41,7 +40,7 @@ def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: floa
     panels = [image]
     for i, values in enumerate(maps):
         small = (values.clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
-        big = small.repeat(height // small.shape[0], 0).repeat(width // small.shape[1], 1)
+        big = _repeated(small, height, width)
         panels.append(heat(big) if i >= 2 else np.repeat(big[..., None], 3, axis=2))
     write_png(path, np.concatenate(panels, axis=1))
 
@@ -79,28 +78,28 @@ def save_score_magnitude(path: Path, previews: list[Path]) -> None:
     write_png(path, np.concatenate(columns, axis=1))
 
 
-def save_contact_sheet(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
-    """Write the object from 8 azimuths (0 first, the front), and its opacity below."""
-    images, opacities = [], []
-    for camera in orbit(_SHEET_VIEWS, denoiser.latent_size, ORBIT_ELEVATION_DEG):
-        picture = render_antialiased(grid, camera, upscale=2)
-        image = to_u8(denoiser.decode(picture.latent))[0]
-        gray = (picture.opacity.clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
-        gray = gray.repeat(image.shape[0] // gray.shape[0], 0).repeat(image.shape[1] // gray.shape[1], 1)
-        images.append(image)
+def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
+    """Write the object from 8 azimuths (0 first, the front), and its opacity below.
+
+    Args:
+        turn: a multiple of 8 views around the object.
+    """
+    views = turn[:: len(turn) // _SHEET_VIEWS]
+    opacities = []
+    for view in views:
+        gray = (view.opacity * 255).astype(np.uint8)
+        gray = _repeated(gray, *view.image_u8.shape[:2])
         opacities.append(np.repeat(gray[..., None], 3, axis=2))
+    images = [view.image_u8 for view in views]
     write_png(path, np.concatenate([np.concatenate(images, 1), np.concatenate(opacities, 1)], 0))
 
 
-def save_turntable(path: Path, grid: VoxelGrid, denoiser: Denoiser) -> None:
-    """Write one turn as MP4 (H.264), 72 frames at 24 per second, the front first."""
-    frames = []
-    for camera in orbit(TURNTABLE_FRAMES, denoiser.latent_size, ORBIT_ELEVATION_DEG):
-        latent = render_antialiased(grid, camera, upscale=2).latent
-        frames.append(to_u8(denoiser.decode(latent))[0])
+def save_turntable(path: Path, turn: Sequence[Snapshot]) -> None:
+    """Write one turn of `TURNTABLE_FRAMES` views as MP4 (H.264), 24 per second, the front first."""
     with atomic(path) as partial:
         with iio.imopen(partial, "w", plugin="FFMPEG") as video:
-            video.write(np.stack(frames), fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
+            frames = np.stack([view.image_u8 for view in turn])
+            video.write(frames, fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
         check_turntable(partial)
 
 
@@ -116,6 +115,11 @@ def check_turntable(path: Path) -> None:
         raise OSError(f"the turntable could not be written: {path} cannot be read back") from error
     if n_frames != TURNTABLE_FRAMES:
         raise OSError(f"the turntable could not be written: {path} has {n_frames} frames")
+
+
+def _repeated(gray_u8: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a picture with its pixels repeated up to a size that is a multiple of its own."""
+    return gray_u8.repeat(height // gray_u8.shape[0], 0).repeat(width // gray_u8.shape[1], 1)
 
 
 def to_u8(images: Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
@@ -158,7 +159,9 @@ def open_session(
         if saved_options(folder)["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)
-        print(f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else ""))
+        tqdm.write(
+            f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else "")
+        )
         session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh)
         session.scene.grid.kernel = machine.kernel
         try:

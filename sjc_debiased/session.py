@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
@@ -18,6 +19,7 @@ from sjc_debiased.export import MESH, export_mesh
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Step
 from sjc_debiased.pictures import (
+    TURNTABLE_FRAMES,
     save_contact_sheet,
     save_preview,
     save_score_magnitude,
@@ -26,7 +28,7 @@ from sjc_debiased.pictures import (
 from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import FINISHED, RunError, StatsLog, write_json
 from sjc_debiased.scene import build_scene
-from voxnerf.snapshot import mesh_snapshots
+from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
 CHECKPOINT_SHARE = 0.05
@@ -112,14 +114,17 @@ class Session:
             self._check_parameters(step)
             save_checkpoint(self.folder, done, self._state())
 
-    def finish(self) -> None:
+    def finish(self, quiet: bool = False) -> None:
         """Write the results of a scene whose steps are done, and say so.
+
+        Args:
+            quiet: without progress bars.
 
         Raises:
             OSError: something could not be written.
         """
         optimized = time.monotonic()
-        mesh = self._write_results()
+        mesh = self._write_results(quiet)
         finished = time.monotonic()
         result = {
             "n_steps": self.scene.settings.n_steps,
@@ -129,7 +134,7 @@ class Session:
             "resumed_at_step": self._resumed_at,
         }
         write_json(self.folder / FINISHED, result)
-        print(
+        tqdm.write(
             f"done in {finished - self._began:.0f} s ({optimized - self._began:.0f} s optimisation, "
             f"{finished - optimized:.0f} s turntable and mesh): {self.folder}"
         )
@@ -194,18 +199,26 @@ class Session:
                     f"{name} is not. The last good checkpoint is kept. Try a lower --lr or --guidance."
                 )
 
-    def _write_results(self) -> dict:
+    def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        folder, grid, denoiser = self.folder, self.scene.grid, self.denoiser
+        folder, grid, decode = self.folder, self.scene.grid, self.denoiser.decode
+        size = self.denoiser.latent_size
         previews = sorted((folder / "previews").glob("step_*.png"))
         save_score_magnitude(folder / "score_magnitude.png", previews)
-        save_contact_sheet(folder / "contact_sheet.png", grid, denoiser)
-        save_turntable(folder / "turntable.mp4", grid, denoiser)
-        snapshots = list(mesh_snapshots(grid, denoiser.decode, denoiser.latent_size))
-        try:
-            return export_mesh(grid, snapshots, folder / MESH, self.mesh)
-        except NoMeshError as error:
-            return {"error": str(error)}
+        views = take_snapshots(grid, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
+        turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))
+        save_contact_sheet(folder / "contact_sheet.png", turn)
+        save_turntable(folder / "turntable.mp4", turn)
+        n_parts = 2 * N_MESH_SNAPSHOTS  # the surface takes about as long as its views
+        with tqdm(desc="mesh", total=n_parts, unit="part", leave=False, disable=quiet) as bar:
+            snapshots = []
+            for snapshot in mesh_snapshots(grid, decode, size, turn):
+                snapshots.append(snapshot)
+                bar.update()
+            try:
+                return export_mesh(grid, snapshots, folder / MESH, self.mesh)
+            except NoMeshError as error:
+                return {"error": str(error)}
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""

@@ -85,13 +85,14 @@ def mesh_snapshots(
 
     Args:
         size: pixels of the latent.
-        turn: those of `turn_cameras`, where they were taken already.
+        turn: a turn of these 12 that was taken already, or of a multiple of 12.
     """
     others = [
         orbit_camera(first + 360 * i / n, elevation_deg, size, size)
         for elevation_deg, n, first in _OTHER_VIEWS
         for i in range(n)
     ]
+    turn = turn[:: len(turn) // _TURN_VIEWS] if turn else ()
     yield from turn or take_snapshots(grid, decode, turn_cameras(size), upscale=2)
     yield from take_snapshots(grid, decode, others, subpixels=2)
 
