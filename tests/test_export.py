@@ -12,11 +12,12 @@ import torch
 import trimesh
 
 from scripts.check_run import check_mesh
-from sjc_debiased import export, session
+from sjc_debiased import export
 from sjc_debiased.checkpoints import save_checkpoint
 from sjc_debiased.models import fingerprint
 from sjc_debiased.runs import FINISHED, locked, sha256, write_json
 from tests.mesh_fields import ball, decode, painted
+from voxnerf.grid import VoxelGrid
 from voxnerf.look import read_glb
 from voxnerf.mesh import extract_mesh
 from voxnerf.mesh_files import mesh_files
@@ -228,8 +229,8 @@ def test_a_run_of_a_crate_says_so_and_ends_well(command, monkeypatch, capsys):
         with torch.no_grad():
             self.density.fill_(30.0)
 
-    original = session.VoxelGrid.__init__
-    monkeypatch.setattr(session.VoxelGrid, "__init__", solid)
+    original = VoxelGrid.__init__
+    monkeypatch.setattr(VoxelGrid, "__init__", solid)
     code, (folder,) = command("--lr", "1e-6")
     assert code == 0
     assert "free of the walls of the grid" in json.loads((folder / FINISHED).read_text())["mesh"]["error"]
@@ -244,8 +245,8 @@ def test_a_run_makes_the_mesh_that_its_options_ask_for(command, monkeypatch):
             self.density.fill_(-20.0)
             self.density[..., 3:9, 3:9, 3:9] = 30.0
 
-    original = session.VoxelGrid.__init__
-    monkeypatch.setattr(session.VoxelGrid, "__init__", solid)
+    original = VoxelGrid.__init__
+    monkeypatch.setattr(VoxelGrid, "__init__", solid)
     wanted = ("--mesh.level", "7", "--mesh.faces", "100", "--mesh.texture", "64")
     code, (folder,) = command("--mesh", "glb", "obj", *wanted, "--lr", "1e-6")
     assert code == 0

@@ -19,6 +19,7 @@ from sjc_debiased.runs import FINISHED, RunError
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.render import render
+from voxnerf.trial import usable_kernel
 
 N_FRAMES = 100
 RADIUS = 1.2990
@@ -74,7 +75,9 @@ def load_scene(
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in state[1].items() if k.startswith(prefix)}
     grid.load_state_dict(tensors)
-    return options, grid.to(device), denoiser
+    grid.to(device)
+    grid.kernel, _ = usable_kernel(grid)
+    return options, grid, denoiser
 
 
 def metric_orbit(size: int) -> list[Camera]:
