@@ -281,6 +281,24 @@ def test_what_is_hidden_from_the_best_view_takes_its_color_from_another():
     )
 
 
+def test_a_shadow_within_a_large_triangle_is_not_painted():
+    small = trimesh.creation.icosphere(3, 0.1)
+    small.apply_translation([-0.6, 0, 0])
+    plate = np.array([[0.0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]]) * 0.5
+    vertices = np.concatenate([plate, small.vertices])
+    faces = np.concatenate([[[0, 1, 2], [0, 2, 3]], small.faces + 4])
+    normals = np.concatenate([np.tile([-1.0, 0, 0], (4, 1)), small.vertex_normals])
+    colors = np.where(np.arange(len(vertices))[:, None] >= 4, [0, 255, 0], [255, 0, 0]).astype(float)
+    views = [picture_of(vertices, faces, colors, orbit_camera(a, 0, 32, 32)) for a in (0, 30)]
+    texture = Painter(vertices, normals, faces, views, edge=0.02).texture(256)
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
+    uv = np.concatenate([shares @ texture.uv[texture.faces[number]] for number in (0, 1)])
+    column, row = (uv[:, 0] * 256).astype(int), ((1 - uv[:, 1]) * 256).astype(int)
+    red, green, blue = texture.image_u8[row, column].astype(int).T
+    assert red.min() > 200
+    assert (green - blue).max() < 30
+
+
 @pytest.fixture(scope="module")
 def gray_ball():
     """A sphere of color 60, and pictures of it from all around in which white mixes into its silhouette."""
@@ -352,6 +370,7 @@ def test_a_glb_has_a_matte_material_and_a_texture(ball_mesh, tmp_path):
     saved = read_glb(tmp_path / "a.glb")
     np.testing.assert_array_equal(saved.texture_u8, ball_mesh.texture.image_u8)
     np.testing.assert_allclose(saved.vertices, ball_mesh.vertices[ball_mesh.texture.vertex_of], atol=1e-6)
+    np.testing.assert_allclose(saved.normals, ball_mesh.normals[ball_mesh.texture.vertex_of], atol=1e-4)
     image, there = look(saved, orbit_camera(30, 0, 64, 64))
     assert there.any()
     assert image[:30][there[:30]][:, 0].mean() > 200, "red above"

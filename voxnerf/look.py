@@ -47,7 +47,7 @@ def read_glb(path: Path) -> SavedMesh:
     try:
         (length,) = struct.unpack("<I", data[12:16])
         materials = json.loads(data[20 : 20 + length])["materials"]
-        mesh = trimesh.load(path, force="mesh", process=False)
+        (mesh,) = trimesh.load(path, process=False).geometry.values()
         image = mesh.visual.material.baseColorTexture.convert("RGB")
         uv, faces = np.asarray(mesh.visual.uv), np.asarray(mesh.faces)
     except (struct.error, ValueError, KeyError, AttributeError, IndexError) as error:
