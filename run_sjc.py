@@ -5,6 +5,7 @@ python run_sjc.py --prompt "a smiling cat" --debias
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -22,8 +23,8 @@ from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.identity import RunIndex, check_same_options, is_finished
 from sjc_debiased.mesh_settings import settings_of
-from sjc_debiased.options import OptionError, Options
-from sjc_debiased.runs import FinishedError, RunError, check_run_root, locked
+from sjc_debiased.options import MeshOptions, OptionError, Options
+from sjc_debiased.runs import FINISHED, FinishedError, RunError, check_run_root, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +84,9 @@ def run(options: Options, command: list[str]) -> int:
 
     folders = _folders(basic.run_root, resume, wanted, machine)
     todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
+    exported = [_export(folders[r], options.mesh, machine) for r in wanted if r not in todo]
     if not todo:
-        return 0
+        return max(exported)
 
     from sjc_debiased.pack import run_packed
     from sjc_debiased.prepare import (
@@ -120,7 +122,7 @@ def run(options: Options, command: list[str]) -> int:
     if len(codes) < len(jobs):
         print(f"{len(jobs) - len(codes)} runs were not started. The same command does them.")
         return 130
-    return max(codes)
+    return max(codes + exported)
 
 
 def _folders(
@@ -157,6 +159,18 @@ def _is_finished(folder: Path | None, run: Resolved) -> bool:
         f"--n_steps N --schedule_steps {run.schedule_steps}. To make it again, move or delete that folder."
     )
     return True
+
+
+def _export(folder: Path, wanted: MeshOptions, machine: Machine) -> int:
+    """Write the formats of a finished run's mesh that are asked for and not there; return the exit code."""
+    mesh = json.loads((folder / FINISHED).read_text(encoding="utf-8")).get("mesh", {})
+    absent = [ending for ending in wanted.mesh if not (folder / f"mesh.{ending}").exists()]
+    if "error" in mesh or not absent:
+        return 0
+    from sjc_debiased.export import main as export
+
+    shape = ("--level", wanted.mesh_level, "--faces", wanted.mesh_faces, "--texture", wanted.mesh_texture)
+    return export([str(word) for word in (folder, *shape, "--device", machine.device, "--format", *absent)])
 
 
 def _report(ended: Ended) -> int:

@@ -178,7 +178,7 @@ class Session:
             return (
                 f"the U-Net must stay within float16's range. {at} it overflowed: its input was finite, its "
                 "output was not, as Stable Diffusion 2.1 is known for. The last good checkpoint is kept. Use "
-                "--precision bfloat16 or float32."
+                "--precision float32, or bfloat16."
             )
         return (
             f"latents and directions must stay finite. {at} one did not: latent std {row['latent_std']}, "

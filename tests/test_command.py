@@ -122,6 +122,24 @@ def test_a_finished_run_does_nothing(command, capsys):
     assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
 
 
+def test_a_finished_run_gets_the_formats_that_it_lacks(command, monkeypatch, capsys):
+    def solid(self, *arguments):
+        original(self, *arguments)
+        with torch.no_grad():
+            self.density.fill_(-20.0)
+            self.density[..., 3:9, 3:9, 3:9] = 30.0
+
+    original = VoxelGrid.__init__
+    monkeypatch.setattr(VoxelGrid, "__init__", solid)
+    _, (folder,) = command("--lr", "1e-6")
+    before = (folder / "mesh.glb").read_bytes()
+    code, folders = command("--lr", "1e-6", "--mesh", "glb", "obj")
+    assert (code, folders) == (0, [folder])
+    assert "finished already" in capsys.readouterr().out
+    assert (folder / "mesh.obj").stat().st_size > 1000
+    assert (folder / "mesh.glb").read_bytes() == before
+
+
 @pytest.mark.parametrize("stop_at", [7, 24, 30])
 def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch, capsys, stop_at):
     whole = command("--run_root", str(tmp_path / "whole"))[0]
