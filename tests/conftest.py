@@ -66,6 +66,7 @@ def command(eps_folder, tmp_path):
             *("--prompt", prompt, "--model", str(model), "--run_root", str(tmp_path / "runs")),
             *("--n_steps", "60", "--resolution", "12", "--guidance", "2"),
             *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
+            *("--mesh.faces", "200", "--mesh.texture", "64"),  # what is noise unwraps slowly
             *arguments,
         ]
         code = run_sjc.main(argv)

@@ -59,6 +59,7 @@ def command(model: Path, root: Path) -> list[str]:
         *("--prompt", "a smiling cat", "--preset", "dsds-preserved", "--model", str(model)),
         *("--run_root", str(root), "--n_steps", str(N_STEPS), "--resolution", "8", "--guidance", "2"),
         *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
+        *("--mesh.faces", "200", "--mesh.texture", "64"),
     ]
 
 
