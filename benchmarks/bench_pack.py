@@ -18,6 +18,7 @@ import tyro
 from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
 from sjc_debiased.loading import load_pipeline
+from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import Scene, draw_noise, optimize_step
 
@@ -25,7 +26,7 @@ from sjc_debiased.optimize import Scene, draw_noise, optimize_step
 def main(
     model: str = "menagerie",
     device: str = "cpu",
-    precision: str = "bfloat16",
+    precision: str = "auto",
     packs: tuple[int, ...] = (1, 2, 4, 8),
     warmup_steps: int = 200,
     rounds: int = 5,
@@ -40,7 +41,8 @@ def main(
     """
     choice = choose_model(model, device)
     profile, place = choice.profile, torch.device(device)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, getattr(torch, precision))
+    dtype = getattr(torch, choose_machine(device, precision).precision)
+    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
     n_steps = warmup_steps + rounds * steps * len(packs)
     scenes = [make_scene(profile, denoiser, n_steps, seed) for seed in range(max(packs))]
     for _ in range(warmup_steps):

@@ -19,6 +19,7 @@ import tyro
 from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
 from sjc_debiased.loading import load_pipeline
+from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import draw_noise, optimize_step
 from voxnerf.render import render
@@ -29,7 +30,7 @@ def main(
     device: str = "cpu",
     steps: int = 60,
     warmup_steps: int = 300,
-    precision: str = "bfloat16",
+    precision: str = "auto",
     out: Path | None = None,
 ) -> None:
     """Print the table; write it as JSON with the machine to `out`.
@@ -38,7 +39,8 @@ def main(
         warmup_steps: steps before the first timed one, so that the scene is no longer fog.
     """
     choice, place = choose_model(model, device), torch.device(device)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, getattr(torch, precision))
+    dtype = getattr(torch, choose_machine(device, precision).precision)
+    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
     grid, optimizer, text = scene.grid, scene.optimizer, scene.text_of_step[0]
     guidance = torch.tensor([scene.settings.guidance], device=place)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import platform
 from pathlib import Path
 
 import torch
 
 from adapt_sd import StableDiffusion
 from sjc_debiased.estimate import sample_run, throwaway_scene
+from sjc_debiased.machine import has_bfloat16_units
 from sjc_debiased.optimize import Scene
 from sjc_debiased.profiles import Profile
+from sjc_debiased.record import device_name
 
 
 def describe(device: torch.device | str = "cpu") -> dict:
     """Return processor or GPU, threads and version."""
     place = torch.device(device)
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor()
     return {
-        "device": name or platform.machine(),
-        "threads": torch.get_num_threads(),
+        "device": device_name(str(place)),
+        "units": f"ATen {torch.backends.cpu.get_cpu_capability()}, bfloat16: {has_bfloat16_units()}",
         "torch": torch.__version__,
     }
 

@@ -19,7 +19,8 @@ def folder(tmp_path):
 
 
 def ask(folder):
-    return Bert(str(folder)).gap_probabilities([f"a {GAP} view of a cat"], VIEWS)
+    log_p = Bert(str(folder)).gap_log_probabilities([f"a {GAP} view of a cat"], VIEWS)
+    return np.exp(log_p) / np.exp(log_p).sum(axis=1, keepdims=True)
 
 
 def test_a_whole_one_answers(folder, capfd):

@@ -13,7 +13,7 @@ from sjc_debiased import session, sweep
 from sjc_debiased.options import OptionError
 from sjc_debiased.runs import FINISHED
 from sjc_debiased.sweep import SweepOptions, make_plan
-from tests.faults.crash import NOT_ALLOWED
+from tests.faults.disks import NOT_ALLOWED
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -62,10 +62,10 @@ def test_a_sweep_does_everything_once(options, capsys):
 def test_one_that_fails_does_not_stop_the_rest(options, capsys, monkeypatch):
     original = session.Session.finish
 
-    def finish(self):
+    def finish(self, quiet):
         if "a-cat-seed1" in self.folder.name:
             raise OSError("no space left")
-        original(self)
+        original(self, quiet)
 
     monkeypatch.setattr(session.Session, "finish", finish)
     assert sweep.main(options(presets="sjc"), []) == 1

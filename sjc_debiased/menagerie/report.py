@@ -17,12 +17,12 @@ from torch import Tensor
 from adapt_sd import StableDiffusion
 from sjc_debiased.evaluation.intervals import wilson
 from sjc_debiased.loading import load_pipeline
+from sjc_debiased.machine import choose_machine
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, Judge
 from sjc_debiased.menagerie.train_judge import spoiled_by_field
-from sjc_debiased.menagerie.training import device
 from sjc_debiased.menagerie.world import portrait
 from sjc_debiased.pictures import to_u8
 from sjc_debiased.runs import sha256
@@ -34,8 +34,10 @@ _PER_JUDGE_ROW = 200
 
 
 def load_denoiser(weights: Path = WEIGHTS) -> StableDiffusion:
-    """Return the embedded model in bfloat16."""
-    return StableDiffusion(load_pipeline(str(weights)), device(), torch.bfloat16)
+    """Return the embedded model on this machine, in its precision."""
+    machine = choose_machine()
+    place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
+    return StableDiffusion(load_pipeline(str(weights)), place, dtype)
 
 
 @torch.no_grad()

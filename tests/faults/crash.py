@@ -41,7 +41,7 @@ import tyro
 import run_sjc
 from sjc_debiased.pictures import check_turntable
 from sjc_debiased.runs import FINISHED
-from tests.faults.disks import FILLER, fill_disk, limit_file_size, mount_small_disk
+from tests.faults.disks import FILLER, NOT_ALLOWED, fill_disk, limit_file_size, mount_small_disk
 from tests.faults.moments import Moments, die, failing
 
 N_STEPS = 40
@@ -50,7 +50,6 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CLEAR_ENDS = {0, 1, 2, 130}
 KINDS = ("kill", "time", "error", "short", "gone", "full")
 DISK_BYTES = 96 * 2**20
-NOT_ALLOWED = 77
 
 
 def command(model: Path, root: Path) -> list[str]:

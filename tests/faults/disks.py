@@ -12,6 +12,7 @@ import resource
 from pathlib import Path
 
 FILLER = "filler"
+NOT_ALLOWED = 77  # the exit code where mounting is not allowed
 _NEW_MOUNTS, _NEW_USERS = 0x00020000, 0x10000000
 _RECURSIVE, _PRIVATE = 1 << 14, 1 << 18
 
