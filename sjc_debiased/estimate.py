@@ -3,8 +3,8 @@
     object = n_steps * step / pack + previews * preview + pictures + mesh
 
 Steps, a preview, frames of the turntable and a mesh are measured on a throw-away scene in memory; frames and
-mesh are those of a ball, because a scene at its start has none. What grows with an object's details, such as
-its number of faces, is not in it.
+mesh are those of a ball, because a scene at its start has none, and the mesh's own views are counted, not
+decoded. What grows with an object's details, such as its number of faces, is not in it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from prompts.debias import plain_prompts
 from prompts.views import view_scheme
@@ -31,9 +32,11 @@ from sjc_debiased.session import PREVIEW_SHARE
 from voxnerf.grid import VoxelGrid
 from voxnerf.mesh import extract_mesh
 from voxnerf.render import render
-from voxnerf.snapshot import Snapshot, mesh_snapshots, take_snapshots, turn_cameras
+from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
 
 WARMUP_STEPS, TIMED_STEPS = 2, 5
+FRAMES = 4
+Timed = Callable[[Callable[[], object]], float]
 _BALL = 0.6  # its radius, as a share of the box's half size
 
 
@@ -126,11 +129,30 @@ def measure_cost(
     timed(lambda: denoiser.decode(latent))  # the first of a size prepares it
     preview_s = timed(lambda: denoiser.decode(latent))
     make_ball(grid)
-    turn: list[Snapshot] = []
-    views = take_snapshots(grid, denoiser.decode, turn_cameras(size), upscale=2)
-    frame_s = timed(lambda: turn.extend(views)) / len(turn_cameras(size))
-    mesh_s = timed(lambda: extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, size, turn))))
-    return Cost(pack, statistics.median(steps), preview_s, TURNTABLE_FRAMES * frame_s, mesh_s)
+    cameras = turn_cameras(size)
+    for part in (cameras[:1], cameras[:FRAMES]):  # the first of a size prepares it
+        views = take_snapshots(grid, denoiser.decode, part, upscale=2)
+        frame_s = timed(lambda views=views: list(views)) / len(part)
+    mesh_s, n_previews = _time_mesh(grid, size, timed)
+    pictures_s = TURNTABLE_FRAMES * frame_s
+    return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_previews * preview_s)
+
+
+def _time_mesh(grid: VoxelGrid, size: int, timed: Timed) -> tuple[float, float]:
+    """Return the seconds that a mesh takes without decoding, and how many previews' pixels it decodes.
+
+    Decoding Stable Diffusion's views on a CPU takes minutes, so they are counted, and get plain pictures.
+    """
+    n_previews = 0.0
+
+    def count(latents: Tensor) -> Tensor:
+        nonlocal n_previews
+        n_previews += len(latents) * (latents.shape[-1] / size) ** 2
+        return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    turn = list(take_snapshots(grid, count, turn_cameras(size), upscale=2))  # a run has it from its turntable
+    n_previews = 0.0
+    return timed(lambda: extract_mesh(grid, list(mesh_snapshots(grid, count, size, turn)))), n_previews
 
 
 def time_of_sweep(

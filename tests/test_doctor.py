@@ -3,15 +3,19 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from sjc_debiased import doctor, estimate, needs, sweep
 from sjc_debiased.doctor import DoctorOptions
-from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, Cost, measure_cost, sample_run
+from sjc_debiased.estimate import FRAMES, TIMED_STEPS, WARMUP_STEPS, Cost, measure_cost, sample_run
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import choose_model
+from sjc_debiased.optimize import optimize_step
 from sjc_debiased.prepare import load_denoiser
 from sjc_debiased.sweep import SweepOptions
 from tests.small_models import write_bert
@@ -79,15 +83,24 @@ class Clocked:
 
 
 @pytest.mark.parametrize("pack", [1, 3])
-def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack):
+def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack, monkeypatch):
     choice = choose_model(str(whole), "cpu")
     model = Clocked(load_denoiser(CPU, choice, local_files_only=True))
-    cost = measure_cost(sample_run(choice.profile), CPU, model, pack, model.clock)
+    kernels = set()
+
+    def step(scenes, *rest):
+        kernels.update(s.grid.kernel for s in scenes)
+        return optimize_step(scenes, *rest)
+
+    monkeypatch.setattr(estimate, "optimize_step", step)
+    machine = replace(CPU, kernel="torch")
+    cost = measure_cost(sample_run(choice.profile), machine, model, pack, model.clock)
+    assert kernels == {"torch"}
     assert model.batches == [pack] * (WARMUP_STEPS + TIMED_STEPS)
     assert (cost.pack, cost.step_s, cost.preview_s) == (pack, 3.0, 0.5)
     assert cost.pictures_s == 72 * 0.5
     assert cost.mesh_s == 16 * 0.5, "the twelve of the turntable are not taken again"
-    assert model.pictures == 2 + 12 + 16
+    assert model.pictures == 2 + 1 + FRAMES, "and its own are counted, not decoded"
 
 
 def test_a_ball_has_a_mesh(whole):
@@ -165,6 +178,28 @@ def test_a_hub_name_outside_the_cache_is_missing_with_the_way_to_get_it(report):
     assert rows["weights"][0] == rows["language model"][0] == "MISSING"
     assert "hf download nobody/no-model" in rows["weights"][1]
     assert "hf download google-bert/bert-base-uncased" in rows["language model"][1]
+
+
+def test_weights_that_do_not_fit_the_memory_are_missing(report, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    code, rows, _ = report()
+    assert code == 1
+    assert rows["memory"][0] == "MISSING"
+    assert "1.0 kB free" in rows["memory"][1] or "1 kB free" in rows["memory"][1]
+    assert "step" not in rows
+
+
+@pytest.mark.parametrize(("load", "states"), [(0.5, ["OK", "OK"]), (99.0, ["OK", "OK", "SLOW"])])
+def test_others_at_work_on_the_machine_are_said(monkeypatch, load, states):
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert [line.state for line in needs.machine(CPU)] == states
+
+
+def test_a_driver_that_pytorch_does_not_see_is_said(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert needs.machine(CPU)[0].state == "SLOW"
 
 
 def test_a_missing_language_model_alone_leaves_the_time(report, whole, tmp_path_factory):
@@ -249,6 +284,18 @@ def test_a_kernel_that_does_not_work_is_missing(report, monkeypatch):
     assert (code, rows["kernel"][0]) == (1, "MISSING")
     assert "--kernel triton: the triton kernel cannot" in rows["kernel"][1]
     assert "step" not in rows
+
+
+def test_a_sweep_that_the_disk_does_not_hold_is_missing_and_a_run_can_start(report, monkeypatch):
+    monkeypatch.setattr("sjc_debiased.doctor._sweep", partial(with_little_room, doctor._sweep, monkeypatch))
+    code, rows, _ = report(suite="menagerie", presets="sjc", seeds="0")
+    assert (code, rows["sweep menagerie"][0]) == (0, "MISSING")
+    assert "of disk" in rows["sweep menagerie"][1]
+
+
+def with_little_room(original, monkeypatch, *arguments):
+    monkeypatch.setattr("sjc_debiased.runs.needed_bytes", lambda runs: 10**18)
+    return original(*arguments)
 
 
 @pytest.fixture
