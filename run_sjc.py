@@ -82,7 +82,10 @@ def run(options: Options, command: list[str]) -> int:
     if not basic.dry_run:
         check_run_root(resume or basic.run_root, wanted, resumed=resume is not None)
 
-    folders = _folders(basic.run_root, resume, wanted, machine)
+    index = RunIndex(basic.run_root)
+    folders = {r: resume or index.find(r, machine.wanted_precision) for r in wanted}
+    if not basic.dry_run:
+        _look_into(folders, index)
     todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
     exported = [_export(folders[r], options.mesh, machine) for r in wanted if r not in todo]
     if not todo:
@@ -125,17 +128,13 @@ def run(options: Options, command: list[str]) -> int:
     return max(codes + exported)
 
 
-def _folders(
-    run_root: Path, resume: Path | None, wanted: list[Resolved], machine: Machine
-) -> dict[Resolved, Path | None]:
-    """Return the folder of each run that is begun, after a look into it; None for the others.
+def _look_into(folders: dict[Resolved, Path | None], index: RunIndex) -> None:
+    """Look whether runs that are begun can go on, and say why one that could seem begun is not.
 
     Raises:
         RunError: another process is at work in a folder, or a checkpoint is not as it was saved.
     """
-    index, folders = RunIndex(run_root), {}
-    for run in wanted:
-        folders[run] = folder = resume or index.find(run, machine.wanted_precision)
+    for run, folder in folders.items():
         if folder:
             with locked(folder):
                 newest_state(folder)
@@ -147,7 +146,6 @@ def _folders(
                     f"{steps} steps, not over {run.n_steps}. To go on there, both kept as they are at its "
                     f"end: --n_steps {run.n_steps} --schedule_steps {steps}"
                 )
-    return folders
 
 
 def _is_finished(folder: Path | None, run: Resolved) -> bool:

@@ -80,14 +80,18 @@ def _masked_lm(location: str, local_files_only: bool) -> Bert:
 def keep_precision(machine: Machine, folders: Iterable[Path]) -> Machine:
     """Return the machine with the precision that the runs of these folders were begun in.
 
-    Where a precision was asked for by name, it stays.
-
     Raises:
-        OptionError: they were begun in several, and one call of the 2D model has one.
+        OptionError: another was asked for by name; or they were begun in several, and one call of the 2D
+            model has one.
     """
     begun = {precision for folder in folders if (precision := saved_precision(folder))}
-    if machine.asked or begun <= {machine.precision}:
+    if begun <= {machine.precision}:
         return machine
+    if machine.asked:
+        raise OptionError(
+            f"a run goes on in the precision that it was begun in, {' or '.join(sorted(begun))}. --precision "
+            f"is {machine.precision}. Leave it out, or leave --resume out for a new run."
+        )
     if len(begun) > 1:
         raise OptionError(
             f"runs that go on together must have been begun in one precision. These were begun in "

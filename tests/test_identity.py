@@ -55,7 +55,9 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path):
     assert keep_precision(machine(), [single]) == machine()
     kept = keep_precision(machine(), [half])
     assert (kept.precision, kept.why) == ("bfloat16", "the run was begun in it")
-    assert keep_precision(machine(asked=True), [half]) == machine(asked=True)
+    assert keep_precision(machine(asked=True), [single]) == machine(asked=True)
+    with pytest.raises(OptionError, match="--precision is float32. Leave it out"):
+        keep_precision(machine(asked=True), [half])
     with pytest.raises(OptionError, match="begun in bfloat16 and float32"):
         keep_precision(machine(), [half, single])
 
