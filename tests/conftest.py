@@ -15,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU kernels run on the CPU, slowly
 
 from tests.small_models import write_bert, write_pipeline
+from voxnerf.grid import VoxelGrid
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,6 +56,20 @@ def bert_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     write_bert(folder)
     return folder
+
+
+@pytest.fixture
+def solid_scenes(monkeypatch):
+    """Every scene of 12 voxels is a box in the middle of nothing at its start."""
+
+    def solid(self, *arguments):
+        original(self, *arguments)
+        with torch.no_grad():
+            self.density.fill_(-20.0)
+            self.density[..., 3:9, 3:9, 3:9] = 30.0
+
+    original = VoxelGrid.__init__
+    monkeypatch.setattr(VoxelGrid, "__init__", solid)
 
 
 @pytest.fixture

@@ -50,15 +50,7 @@ def test_a_run_leaves_everything(command, bert_folder, capsys):
     assert not list(folder.rglob(".*-*"))
 
 
-def test_an_opaque_scene_leaves_its_meshes(command, monkeypatch):
-    def solid(self, *arguments):
-        original(self, *arguments)
-        with torch.no_grad():
-            self.density.fill_(-20.0)
-            self.density[..., 3:9, 3:9, 3:9] = 30.0
-
-    original = VoxelGrid.__init__
-    monkeypatch.setattr(VoxelGrid, "__init__", solid)
+def test_an_opaque_scene_leaves_its_meshes(command, solid_scenes):
     code, (folder,) = command("--mesh", "glb", "ply", "obj", "--lr", "1e-6")
     assert code == 0
     result = json.loads((folder / FINISHED).read_text())
@@ -122,15 +114,7 @@ def test_a_finished_run_does_nothing(command, capsys):
     assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
 
 
-def test_a_finished_run_gets_the_formats_that_it_lacks(command, monkeypatch, capsys):
-    def solid(self, *arguments):
-        original(self, *arguments)
-        with torch.no_grad():
-            self.density.fill_(-20.0)
-            self.density[..., 3:9, 3:9, 3:9] = 30.0
-
-    original = VoxelGrid.__init__
-    monkeypatch.setattr(VoxelGrid, "__init__", solid)
+def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
     _, (folder,) = command("--lr", "1e-6")
     before = (folder / "mesh.glb").read_bytes()
     code, folders = command("--lr", "1e-6", "--mesh", "glb", "obj")

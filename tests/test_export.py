@@ -238,15 +238,7 @@ def test_a_run_of_a_crate_says_so_and_ends_well(command, monkeypatch, capsys):
     assert not files_in(folder)
 
 
-def test_a_run_makes_the_mesh_that_its_options_ask_for(command, monkeypatch):
-    def solid(self, *arguments):
-        original(self, *arguments)
-        with torch.no_grad():
-            self.density.fill_(-20.0)
-            self.density[..., 3:9, 3:9, 3:9] = 30.0
-
-    original = VoxelGrid.__init__
-    monkeypatch.setattr(VoxelGrid, "__init__", solid)
+def test_a_run_makes_the_mesh_that_its_options_ask_for(command, solid_scenes):
     wanted = ("--mesh.level", "7", "--mesh.faces", "100", "--mesh.texture", "64")
     code, (folder,) = command("--mesh", "glb", "obj", *wanted, "--lr", "1e-6")
     assert code == 0
