@@ -175,8 +175,8 @@ def test_a_view_prompt_turns_the_samples():
     from sjc_debiased.menagerie.report import load_denoiser, sample
 
     denoiser, judge = load_denoiser(), Judge()
-    front = judge(sample(denoiser, ["front view of a smiling cat"] * 8, seed=0, n_steps=12)).face
-    back = judge(sample(denoiser, ["back view of a cat"] * 8, seed=0, n_steps=12)).face
+    front = judge(sample(denoiser, ["front view of a smiling cat"] * 4, seed=0, n_steps=12)).face
+    back = judge(sample(denoiser, ["back view of a cat"] * 4, seed=0, n_steps=12)).face
     assert (front > 0.5).float().mean() >= 0.75
     assert (back > 0.5).float().mean() <= 0.5
 
