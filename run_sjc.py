@@ -112,7 +112,7 @@ def run(options: Options, command: list[str]) -> int:
         return 0
     print("loading the model ...", flush=True)
     denoiser = load_denoiser(machine, choice, local)
-    print("trying the renderer (compiled once, at the first run) ...", flush=True)
+    print("trying the renderer (at the first run it is compiled: half a minute) ...", flush=True)
     machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
     print(f"renderer: {machine.why_kernel}")
     if machine_options.compile:

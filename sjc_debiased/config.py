@@ -12,7 +12,7 @@ from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
 
-MOST_VOXELS = 512
+_MOST_VOXELS = 512
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _check(r: Resolved) -> None:
     for name in ("n_steps", "n_noise", "schedule_steps"):
         value = getattr(r, name)
         _require(value >= 1, f"--{name}", "at least 1", value)
-    _require(2 <= r.resolution <= MOST_VOXELS, "--resolution", f"2 to {MOST_VOXELS}", r.resolution)
+    _require(2 <= r.resolution <= _MOST_VOXELS, "--resolution", f"2 to {_MOST_VOXELS}", r.resolution)
     _require(0 <= r.seed < 2**31, "--seed", "between 0 and 2147483647", r.seed)
     for name in (
         "guidance",

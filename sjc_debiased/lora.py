@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from prompts.hub import gather
+from prompts.hub import files_in, gather
 from sjc_debiased.tensor_files import (
     LORA,
     SD1,
@@ -99,7 +99,7 @@ def lora_file(lora: Lora, local_files_only: bool = False) -> Path:
         "Name the file itself: --lora FILE, or --lora OWNER/NAME/FILE.",
         local_files_only,
     )
-    return folder / one_of([p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()])[0]
+    return folder / one_of(files_in(folder))[0]
 
 
 def check_lora(file: Path, context: int | None = None) -> Shapes:

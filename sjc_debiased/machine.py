@@ -69,12 +69,12 @@ def choose_machine(device: str = "auto", precision: str = "auto") -> Machine:
     if precision != "auto":
         return Machine(chosen, precision, "asked for with --precision", asked=True)
     if chosen.startswith("cuda"):
-        return Machine(chosen, "float16", "on CUDA half precision is fastest, with 1 % error of the score")
+        return Machine(chosen, "float16", "as the published code has it on CUDA")
     if chosen == "mps":
         return Machine(chosen, "float32", "on MPS nothing else is tried; MPS is untested")
     if has_bfloat16_units():
         return Machine(chosen, "bfloat16", "this CPU has units for bfloat16 (AMX or AVX512-BF16)")
-    return Machine(chosen, "float32", "this CPU would emulate bfloat16, five times slower than float32")
+    return Machine(chosen, "float32", "this CPU has no units for bfloat16 and would emulate it, more slowly")
 
 
 def has_bfloat16_units() -> bool:
@@ -97,11 +97,9 @@ def check_memory(resolution: int, pack: int) -> None:
     Raises:
         OptionError: says how much is needed and how much there is.
     """
-    needed = resolution**3 * _BYTES_A_VOXEL * pack
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return
+    import psutil
+
+    needed, there = resolution**3 * _BYTES_A_VOXEL * pack, psutil.virtual_memory().total
     if needed > there:
         raise OptionError(
             f"grids must fit the memory. {pack} of --resolution {resolution} need {needed / 2**30:.1f} GiB; "

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from prompts.hub import files_in
 from sjc_debiased.foreign import read_json
 from sjc_debiased.tensor_files import SUPPORTED, ModelError, read_header
 
@@ -160,7 +161,7 @@ def check_folder(folder: Path, what: str) -> None:
         ModelError: says what is wrong, and the way out.
     """
     check_index(folder / INDEX, what)
-    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    names = files_in(folder)
     missing = lacking(names)
     if missing:
         raise ModelError(what_is_missing(missing, names, what))

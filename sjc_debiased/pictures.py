@@ -9,14 +9,13 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
 from voxnerf.render import BACKGROUND_DIST
-from voxnerf.snapshot import Snapshot
+from voxnerf.snapshot import Snapshot, to_u8
 
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
@@ -120,12 +119,6 @@ def check_turntable(path: Path) -> None:
 def _repeated(gray_u8: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return a picture with its pixels repeated up to a size that is a multiple of its own."""
     return gray_u8.repeat(height // gray_u8.shape[0], 0).repeat(width // gray_u8.shape[1], 1)
-
-
-def to_u8(images: Tensor) -> np.ndarray:
-    """Return images [n, 3, h, w] in [-1, 1] as uint8 [n, h, w, 3]."""
-    scaled = (images.clamp(-1, 1) + 1) * 127.5
-    return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def heat(gray_u8: np.ndarray) -> np.ndarray:

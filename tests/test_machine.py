@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -87,7 +89,7 @@ def test_mps_where_there_is_none(monkeypatch):
 
 
 def test_a_grid_that_cannot_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}[name])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**32))
     check_memory(100, pack=8)
     with pytest.raises(OptionError, match=r"4 of --resolution 512 need 40.0 GiB; this machine has 4.0 GiB"):
         check_memory(512, pack=4)

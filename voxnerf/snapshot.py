@@ -66,9 +66,8 @@ def take_snapshots(
         part = cameras[start : start + batch]
         renderings = [render_antialiased(grid, camera, subpixels, upscale) for camera in part]
         with torch.no_grad():
-            images = decode(torch.cat([r.latent for r in renderings])).clamp(-1, 1)
-        images_u8 = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        for camera, rendering, image_u8 in zip(part, renderings, images_u8):
+            images = decode(torch.cat([r.latent for r in renderings]))
+        for camera, rendering, image_u8 in zip(part, renderings, to_u8(images)):
             opacity = rendering.opacity.clamp(0, 1)
             dist = (rendering.depth - (1 - opacity) * BACKGROUND_DIST) / opacity
             dist = dist.where(opacity > _LEAST_OPACITY, torch.nan)
@@ -100,3 +99,9 @@ def mesh_snapshots(
 def turn_cameras(size: int, n: int = _TURN_VIEWS) -> list[Camera]:
     """Return `n` cameras around the object, the front first, from 15 degrees above."""
     return orbit(n, size, TURN_ELEVATION_DEG)
+
+
+def to_u8(images: Tensor) -> np.ndarray:
+    """Return images [n, 3, h, w] in [-1, 1] as uint8 [n, h, w, 3]."""
+    scaled = (images.clamp(-1, 1) + 1) * 127.5
+    return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()

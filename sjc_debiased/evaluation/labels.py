@@ -74,7 +74,8 @@ def sheet(
         device: cpu or cuda.
     """
     from sjc_debiased.evaluation.orbit import face_pictures, load_scene
-    from sjc_debiased.pictures import to_u8, write_png
+    from sjc_debiased.pictures import write_png
+    from voxnerf.snapshot import to_u8
 
     if (out / "key.json").exists():
         raise LabelError(f"a folder holds one set of sheets. {out} has one. Choose another folder.")

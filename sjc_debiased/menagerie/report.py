@@ -24,8 +24,8 @@ from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, Judge
 from sjc_debiased.menagerie.train_judge import spoiled_by_field
 from sjc_debiased.menagerie.world import portrait
-from sjc_debiased.pictures import to_u8
 from sjc_debiased.runs import sha256
+from voxnerf.snapshot import to_u8
 
 SAMPLE_GUIDANCE = 4.0
 SAMPLE_STEPS = 25
