@@ -17,19 +17,23 @@ WHOLE = {"n_rays", "resolution"}
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Compile in a fresh process: in this one Triton may be set to interpret. Nothing comes from a cache."""
+    """Compile in fresh processes: in this one Triton may be set to interpret. Nothing comes from a cache."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.compile_kernels", *map(str, GPUS)],
-        cwd=Path(__file__).parents[1],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.compile_kernels", *map(str, some)],
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for some in (GPUS[:2], GPUS[2:])
+    ]
+    ended = [(process.communicate(), process.returncode) for process in begun]
+    assert [code for _, code in ended] == [0, 0], ended
+    return [json.loads(line) for (out, _), _ in ended for line in out.splitlines()]
 
 
 @pytest.mark.parametrize("gpu", GPUS)
