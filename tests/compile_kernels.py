@@ -1,6 +1,7 @@
 """Compile the GPU kernels for GPUs that are not here; print what became of each as a line of JSON.
 
-    python -m tests.compile_kernels 75 90
+    python -m tests.compile_kernels 75 90              (the two variants of most launches)
+    python -m tests.compile_kernels --thoroughly 80    (every variant)
 
 Every launch of a kernel becomes its `warmup`: Triton derives the signature from the very arguments that the
 program launches with and calls triton.compile(ASTSource(kernel, signature, ...), target=GPUTarget("cuda",
@@ -73,13 +74,13 @@ def variants(thoroughly):
         yield from ((4, name) for name in ("others", "ones"))
 
 
-def main(capabilities):
-    """Compile for every capability, and thoroughly for the first: types are the same for all of them."""
+def main(thoroughly, capabilities):
+    """Compile for every capability."""
     made = []
     JITFunction.__getitem__ = lambda kernel, grid: compile_instead(made, kernel, grid)
     for capability in capabilities:
         driver.set_active(AbsentGPU(capability))
-        for channels, name in variants(capability == capabilities[0]):
+        for channels, name in variants(thoroughly):
             march_there_and_back(channels, *WHOLE_NUMBERS[name])
             for row in made:
                 print(json.dumps({"for": capability, "channels": channels, "whole": name, **row}))
@@ -87,4 +88,5 @@ def main(capabilities):
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]])
+    words = sys.argv[1:]
+    main("--thoroughly" in words, [int(word) for word in words if word.isdigit()])

@@ -181,7 +181,7 @@ def test_a_hub_name_outside_the_cache_is_missing_with_the_way_to_get_it(report):
 
 
 def test_weights_that_do_not_fit_the_memory_are_missing(report, monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**40, available=1000))
     code, rows, _ = report()
     assert code == 1
     assert rows["memory"][0] == "MISSING"
