@@ -1,5 +1,6 @@
 """The sweep: a plan, one failing without the rest, and nothing left to do the second time."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -122,8 +123,17 @@ def test_refusals(options, fields, message):
         make_plan(options(**fields), [])
 
 
+def test_the_sealed_prompts_are_those_that_were_sealed():
+    """Their digest stands in docs/menagerie_3d.md since before the settings were tuned that they judge."""
+    sealed = load_suite("menagerie_sealed")
+    digest = hashlib.sha256("\n".join(p.prompt for p in sealed.prompts).encode()).hexdigest()
+    assert digest in (Path(__file__).parents[1] / "docs" / "menagerie_3d.md").read_text(encoding="utf-8")
+    assert len(sealed.prompts) == 12
+    assert not {p.prompt for p in sealed.prompts} & {p.prompt for p in load_suite("menagerie").prompts}
+
+
 def test_the_suites_that_come_with_the_code():
-    assert suite_names() == ["dsds70", "menagerie", "sjc_readme"]
+    assert suite_names() == ["dsds70", "menagerie", "menagerie_sealed", "sjc_readme"]
     assert len(load_suite("dsds70").prompts) == 70
     assert len(load_suite("menagerie").prompts) >= 16
     settings = {p.prompt: p.settings for p in load_suite("sjc_readme").prompts}
