@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from sjc_debiased.evaluation.intervals import bootstrap, wilson
+from sjc_debiased.evaluation.intervals import Estimate, of_mean
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.identity import saved_options
 from sjc_debiased.runs import run_folders
@@ -35,16 +34,6 @@ class Measured:
     model: str
     commit: str
     metrics: dict
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval and the number of objects behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 def collect(run_root: Path) -> list[Measured]:
@@ -84,39 +73,51 @@ def _check_comparable(folder: Path, resolved: dict, options_of: dict[tuple, tupl
             )
 
 
-def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:
+def mean_of(
+    runs: list[Measured],
+    preset: str,
+    value: Callable[[dict], float | None],
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Estimate | None:
     """Return the mean of a measurement over the objects of a preset, or None where there is none.
 
-    The interval resamples prompts, because the seeds of one prompt resemble each other.
+    The interval takes prompts for what is drawn, because the seeds of one prompt resemble each other.
+
+    Args:
+        least, most: the ends of what a value can be.
     """
     pairs = [(value(r.metrics), r.prompt) for r in runs if r.preset == preset]
-    pairs = [(v, p) for v, p in pairs if v is not None]
-    if not pairs:
-        return None
-    values, prompts = zip(*pairs)
-    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))
+    return _of_pairs(pairs, least, most)
 
 
 def rate_of(runs: list[Measured], preset: str, holds: Callable[[dict], bool | None]) -> Estimate | None:
-    """Return the share of a preset's objects for which something holds, with its Wilson interval."""
-    answers = [holds(r.metrics) for r in runs if r.preset == preset]
-    answers = [a for a in answers if a is not None]
-    if not answers:
-        return None
-    return Estimate(sum(answers) / len(answers), *wilson(sum(answers), len(answers)), len(answers))
+    """Return the share of a preset's objects for which something holds; the interval as in `mean_of`."""
+    return mean_of(runs, preset, holds, 0, 1)
 
 
 def difference(
-    runs: list[Measured], preset: str, baseline: str, value: Callable[[dict], float | None]
+    runs: list[Measured],
+    preset: str,
+    baseline: str,
+    value: Callable[[dict], float | None],
+    most: float = math.inf,
 ) -> Estimate | None:
-    """Return the mean difference of two presets over the (prompt, seed) pairs that both have."""
+    """Return the mean difference of two presets over the (prompt, seed) pairs that both have.
+
+    Args:
+        most: how much two values can differ, 1 for rates.
+    """
     of = {(r.preset, r.prompt, r.seed): value(r.metrics) for r in runs}
     pairs = []
     for (name, prompt, seed), ours in of.items():
         theirs = of.get((baseline, prompt, seed))
         if name == preset and ours is not None and theirs is not None:
             pairs.append((float(ours) - float(theirs), prompt))
-    if not pairs:
-        return None
-    values, prompts = zip(*pairs)
-    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))
+    return _of_pairs(pairs, -most, most)
+
+
+def _of_pairs(pairs: list[tuple[float | None, str]], least: float, most: float) -> Estimate | None:
+    """Return the mean of the values that were measured, by prompt."""
+    found = [(v, prompt) for v, prompt in pairs if v is not None]
+    return of_mean([v for v, _ in found], [prompt for _, prompt in found], least, most)

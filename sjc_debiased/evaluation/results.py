@@ -9,6 +9,7 @@ import base64
 import html
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
@@ -55,6 +56,8 @@ def main(
             f"labels must be of the runs in the results. {labels} has {len(strangers)} objects that are not, "
             "or were made with other options. Name the labels of these runs."
         )
+    prompt_of = {r.identity: r.prompt for r in runs}  # keys from before prompts were written down lack it
+    labelled = [replace(o, prompt=prompt_of[o.run]) for o in labelled]
     tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)

@@ -6,17 +6,18 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
 from prompts.suites import has_face
-from sjc_debiased.evaluation.collect import Estimate, Measured, difference, mean_of, rate_of
-from sjc_debiased.evaluation.labels import Labelled, describe, success_by_eye
+from sjc_debiased.evaluation.collect import Measured, difference, mean_of, rate_of
+from sjc_debiased.evaluation.intervals import NONE, number, percent
+from sjc_debiased.evaluation.labels import Labelled, describe, rate_by_eye
 from sjc_debiased.evaluation.study import QUESTIONS, Tally
 from sjc_debiased.evaluation.success import count_faces
 
-NONE = "–"
 ABLATION = ("sjc", "score-only", "prompt-only", "static-low", "static-high", "dsds-preserved", "dsds")
 PAIRS = (*((preset, "sjc") for preset in ABLATION[1:]), ("dsds", "dsds-preserved"))  # last: removal of words
 PAPER_VGG = {"sjc": "0.2054", "score-only": "0.1963", "dsds": "0.1940"}
@@ -51,22 +52,6 @@ class Table:
         """Write `NAME.md`, which says what made it, and `NAME.csv`."""
         (folder / f"{self.name}.md").write_text(f"{self.markdown()}\n{made_by}\n", encoding="utf-8")
         (folder / f"{self.name}.csv").write_text(self.csv(), encoding="utf-8")
-
-
-def number(e: Estimate | None, digits: int = 4, sign: bool = False) -> str:
-    """Return a figure with its interval: 0.1234 [0.1200, 0.1300]."""
-    if e is None:
-        return NONE
-    form = f"{'+' if sign else ''}.{digits}f"
-    return f"{e.value:{form}} [{e.low:{form}}, {e.high:{form}}]"
-
-
-def percent(e: Estimate | None, sign: bool = False) -> str:
-    """Return a rate with its interval: 68 % [53 %, 80 %]."""
-    if e is None:
-        return NONE
-    form = "+.0f" if sign else ".0f"
-    return f"{100 * e.value:{form}} % [{100 * e.low:{form}}, {100 * e.high:{form}}]"
 
 
 def _of(*path: str) -> Callable[[dict], float | None]:
@@ -145,7 +130,7 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     rows = []
     for preset in ABLATION:
         rate, guessed = rate_of(runs, preset, SUCCESS), rate_of(runs, preset, guess)
-        by_eye = success_by_eye(labelled, preset)
+        by_eye = rate_by_eye(labelled, preset, attrgetter("success"))
         if not (rate or guessed or by_eye):
             continue
         arcs = [r.metrics["face"]["arcs"] for r in runs if r.preset == preset and "face" in r.metrics]
