@@ -32,7 +32,7 @@ def browser(tmp_path):
 @pytest.fixture
 def run_root(tmp_path):
     """Finished runs of two prompts under two presets, each with a short turntable."""
-    from tests.test_evaluation import made_up_run
+    from tests.measured_runs import made_up_run
 
     root, number = tmp_path / "runs", 0
     for prompt in (PROMPT, "a dog"):

@@ -33,7 +33,7 @@ def rates(answers: list[Answer]) -> tuple[Estimate | None, Estimate | None, Esti
 
 
 def kappa_of(table: np.ndarray) -> np.ndarray:
-    """Return Cohen's kappa (1960) of counts by eye and judge [..., 2, 2]; NaN where chance is always right."""
+    """Return Cohen's kappa (1960) of counts by eye and judge [..., 2, 2]; NaN where chance never errs."""
     n = table.sum((-2, -1))
     same = ratio(table[..., 0, 0] + table[..., 1, 1], n)
     chance = ratio((table.sum(-1) * table.sum(-2)).sum(-1), n**2)

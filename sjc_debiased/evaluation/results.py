@@ -16,7 +16,7 @@ from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.figures import write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
-from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
+from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
 from sjc_debiased.runs import atomic
 
 _TURNTABLE_PROMPTS = 4
@@ -58,7 +58,8 @@ def main(
         )
     prompt_of = {r.identity: r.prompt for r in runs}  # keys from before prompts were written down lack it
     labelled = [replace(o, prompt=prompt_of[o.run]) for o in labelled]
-    tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
+    by_faces = [table(runs, labelled) for table in (table_3, table_3_limits)]
+    tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)
     figures = write_figures(runs, out / "figures", made_by)
