@@ -73,7 +73,8 @@ def bca(totals: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tu
     n = len(totals)
     value = statistic(totals.sum(0))
     picks = np.random.default_rng(0).integers(n, size=(N_DRAWS, n))
-    weights = np.apply_along_axis(np.bincount, 1, picks, minlength=n)
+    picks += n * np.arange(N_DRAWS)[:, None]
+    weights = np.bincount(picks.ravel(), minlength=N_DRAWS * n).reshape(N_DRAWS, n)
     draws = statistic(weights @ totals)
     draws = draws[np.isfinite(draws)]
     if not len(draws) or np.ptp(draws) <= 1e-12 * max(1.0, abs(value)):

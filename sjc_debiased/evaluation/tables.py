@@ -130,10 +130,11 @@ def table_1(runs: list[Measured]) -> Table:
             rows.append((*_paired(preset, other, covered), *change, NONE, NONE, *guarded))
     note = (
         f"Mean over objects with its 95 % interval (BCa bootstrap over prompts). {_several(rows)}Lower "
-        "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness (mean "
-        "difference of neighbouring pixels) and the CLIP similarity of the prompt without a view tell these "
-        "apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook and "
-        "so in the published protocol. Presets with fewer objects had fewer prompts: the paired rows compare."
+        "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness "
+        "(mean difference of neighbouring pixels) and the CLIP similarity of the prompt without a view tell "
+        "these apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook "
+        "and so in the published protocol. Presets with fewer objects had fewer prompts: the paired rows "
+        "compare."
     )
     return Table("table_1", "Table 1: A-LPIPS", note, head, rows)
 
@@ -183,9 +184,9 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     head += ("a face at the back", "faces × objects", "guess by CLIP")
     note = (
         "Rates and differences with 95 % intervals over prompts: a BCa bootstrap, or what so many prompts "
-        f"can tell where they all agree. {_several(rows)}The paper counted faces by eye, wherever they look, on "
-        "41 prompts, on Stable Diffusion: the two columns before its own count the same. What is not by eye is "
-        "the verdict of the menagerie's judge (docs/menagerie_quality.md). A face over more than "
+        f"can tell where they all agree. {_several(rows)}The paper counted faces by eye, wherever they look, "
+        "on 41 prompts, on Stable Diffusion: the two columns before its own count the same. What is not by "
+        "eye is the verdict of the menagerie's judge (docs/menagerie_quality.md). A face over more than "
         f"{MOST_DEG:.0f}° is not one: table_3_limits has the rates for other limits. "
         f"{describe(labelled) or 'No object of these was labelled by eye.'} CLIP's guess is no measurement: "
         'where does "front view" fit better than side and back?'
