@@ -72,12 +72,9 @@ def bca(totals: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tu
     """
     n = len(totals)
     value = statistic(totals.sum(0))
-    picks = np.random.default_rng(0).integers(n, size=(N_DRAWS, n))
-    picks += n * np.arange(N_DRAWS)[:, None]
-    weights = np.bincount(picks.ravel(), minlength=N_DRAWS * n).reshape(N_DRAWS, n)
-    draws = statistic(weights @ totals)
+    draws = statistic(_drawn_again(np.random.default_rng(0), n) @ totals)
     draws = draws[np.isfinite(draws)]
-    if not len(draws) or np.ptp(draws) <= 1e-12 * max(1.0, abs(value)):
+    if _has_no_width(draws):
         return None
     without = statistic(totals.sum(0) - totals)
     pull = np.nanmean(without) - without
@@ -107,6 +104,43 @@ def of_mean(
     value = float(np.mean(values))
     ends = bca(totals, lambda sums: ratio(sums[..., 0], sums[..., 1]))
     return Estimate(value, *(ends or agreeing(value, len(place), least, most)), len(values), len(place))
+
+
+def of_mean_two_ways(
+    values: Sequence[float], rows: Sequence[Hashable], columns: Sequence[Hashable], least: float, most: float
+) -> Estimate | None:
+    """Return the mean of values in two kinds of clusters at once (people and pairs), None without any.
+
+    Both are drawn again, each by itself, and a value counts as often as both together say (Owen, 2007,
+    "The pigeonhole bootstrap"), percentile method; `agreeing`, by the fewer of the two, where all agree.
+
+    Args:
+        rows, columns: the labels of n values. least, most: as in `of_mean`.
+    """
+    if not len(values):
+        return None
+    at = [{name: i for i, name in enumerate(dict.fromkeys(labels))} for labels in (rows, columns)]
+    totals = np.zeros((2, len(at[0]), len(at[1])))
+    for v, r, c in zip(values, rows, columns):
+        totals[:, at[0][r], at[1][c]] += v, 1
+    rng = np.random.default_rng(0)
+    of_rows, of_columns = (_drawn_again(rng, len(labels)) for labels in at)
+    part, whole = ((of_rows @ total * of_columns).sum(1) for total in totals)
+    draws = ratio(part, whole)
+    draws = draws[np.isfinite(draws)]
+    value, fewer = float(np.mean(values)), min(map(len, at))
+    ends = agreeing(value, fewer, least, most) if _has_no_width(draws) else np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, *map(float, ends), len(values), fewer)
+
+
+def _drawn_again(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return how often each of n clusters is in each draw, int [N_DRAWS, n]."""
+    picks = rng.integers(n, size=(N_DRAWS, n)) + n * np.arange(N_DRAWS)[:, None]
+    return np.bincount(picks.ravel(), minlength=N_DRAWS * n).reshape(N_DRAWS, n)
+
+
+def _has_no_width(draws: np.ndarray) -> bool:
+    return not len(draws) or bool(np.ptp(draws) <= 1e-12 * max(1.0, abs(draws[0])))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

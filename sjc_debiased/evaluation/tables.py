@@ -130,11 +130,11 @@ def table_1(runs: list[Measured]) -> Table:
             rows.append((*_paired(preset, other, covered), *change, NONE, NONE, *guarded))
     note = (
         f"Mean over objects with its 95 % interval (BCa bootstrap over prompts). {_several(rows)}Lower "
-        "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), sharpness "
-        "(mean difference of neighbouring pixels) and the CLIP similarity of the prompt without a view tell "
-        "these apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the authors' notebook "
-        "and so in the published protocol. Presets with fewer objects had fewer prompts: the paired rows "
-        "compare."
+        "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), "
+        "sharpness (mean difference of neighbouring pixels) and the CLIP similarity of the prompt without "
+        "a view tell these apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the "
+        "authors' notebook and so in the published protocol. Presets with fewer objects had fewer prompts: "
+        "the paired rows compare."
     )
     return Table("table_1", "Table 1: A-LPIPS", note, head, rows)
 
@@ -143,17 +143,21 @@ def table_2(tally: Tally | None) -> Table:
     """Return the user study: the share of pairs in which D-SDS was preferred."""
     rows = []
     for key, question in QUESTIONS.items():
-        cell = NONE
-        if tally and tally.n[key]:
-            low, high = tally.interval(key)
-            share = tally.preferred[key] / tally.n[key]
-            cell = f"{100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of {tally.n[key]} answers"
-        rows.append((question, cell, NONE))
-    people = (
-        f"{tally.people} people." if tally else "No answers yet: `python -m sjc_debiased.evaluation.study`."
-    )
+        share = tally.share(key) if tally else None
+        n = share.n if share else 0
+        rows.append((question, percent(share), str(n), NONE))
+    above = tally.above() if tally else None
+    if tally and above:
+        people = (
+            f"{tally.people} people, {tally.pairs} pairs; intervals draw both again (two-way cluster "
+            f"bootstrap). Whatever was asked, the one above was chosen in {percent(above)} of the answers; "
+            "sides are drawn for each person, half of the pairs each way, so that this cancels."
+        )
+    else:
+        people = "No answers yet: `python -m sjc_debiased.evaluation.study`."
     note = f"{people} The paper asked 75 people; the body of its Table 2 is lost."
-    return Table("table_2", "Table 2: user study", note, ("question", "prefer dsds to sjc", "paper"), rows)
+    head = ("question", "prefer dsds to sjc", "answers", "paper")
+    return Table("table_2", "Table 2: user study", note, head, rows)
 
 
 def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
