@@ -115,11 +115,14 @@ def test_several_differences_are_said_to_be_several(run_root):
         assert "judge each at 98.3%" in table.note
 
 
-def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):
+def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "git_commit", lambda: "123456" * 6 + "-dirty")
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
-        results.main(run_root, out)
+        results.main(run_root, tmp_path / "out")
+        (tmp_path / "out").rename(out)
     files = [sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file()) for out in outs]
     assert files[0] == files[1]
     assert len(files[0]) >= 12
@@ -127,7 +130,11 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
     page = (outs[0] / "report.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
+    for path in (outs[0] / "tables").glob("*.md"):
+        text = path.read_text()
+        assert "`python -m sjc_debiased.evaluation.results runs out` at commit 123456123456 (dirty)" in text
+        assert "of toy, commit abcdefabcdef; measured at commit fedcbafedcba, fedcbafedcba (dirty)" in text
+        assert "judge 1ad9e1ad9e1a, CLIP c11c11c11c11, LPIPS VGG unknown" in text
     for path in (outs[0] / "figures").glob("*.png"):
         with Image.open(path) as picture:
             assert "abcdefabcdef" in picture.text["Description"], path
@@ -147,10 +154,48 @@ def test_runs_of_different_experiments_are_not_mixed(tmp_path, preset, lr, refus
         options["resolved"]["lr"] = rate
         write_json(folder / "options.json", options)
     if refused:
-        with pytest.raises(ValueError, match="differ in lr"):
+        with pytest.raises(ValueError, match=r"differ in lr \(0\.5 and 0\.1\)\. Keep one kind"):
             collect(tmp_path)
     else:
         assert len(collect(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "values", "remedy"),
+    [
+        ("metrics", "clip_model", ("menagerie", "other"), "Measure all alike"),
+        ("metrics", "clip_weights", ("aaaa", "bbbb"), "Measure all alike"),
+        ("metrics", "judge", ("aaaa", "bbbb"), "Measure all alike"),
+        ("options", "model", ("sd15", "sd21"), "Keep one kind"),
+        ("options", "n_steps", (1500, 3000), "Keep one kind"),
+        ("options", "clip_end", (4.0, 8.0), "Keep one kind"),
+    ],
+)
+def test_runs_of_other_prompts_are_not_pooled_where_they_were_made_or_measured_otherwise(
+    tmp_path, where, name, values, remedy
+):
+    for number, (prompt, value) in enumerate(zip(("a cat", "a dog"), values)):
+        folder = made_up_run(tmp_path, number, prompt, "dsds", 0, success=True)
+        if where == "metrics":
+            write_json(folder / METRICS, json.loads((folder / METRICS).read_text()) | {name: value})
+        else:
+            options = json.loads((folder / "options.json").read_text())
+            write_json(folder / "options.json", {"resolved": options["resolved"] | {name: value}})
+    with pytest.raises(ValueError, match="00000-dsds-x-seed0 and 00001-dsds-x-seed0 differ in") as refusal:
+        collect(tmp_path)
+    assert f"{name} ({values[0]} and {values[1]})" in str(refusal.value)
+    assert f". {remedy}" in str(refusal.value)
+
+
+def test_runs_of_which_parts_were_left_out_are_pooled_and_presets_have_their_own_bounds(tmp_path):
+    for number, (preset, end) in enumerate([("dsds", 8.0), ("sjc", None)]):
+        folder = made_up_run(tmp_path, number, "a cat", preset, 0, success=True)
+        options = json.loads((folder / "options.json").read_text())
+        write_json(folder / "options.json", {"resolved": options["resolved"] | {"clip_end": end}})
+    metrics = json.loads((folder / METRICS).read_text())
+    without = {"clip", "clip_model", "clip_weights", "face", "judge"}
+    write_json(folder / METRICS, {k: v for k, v in metrics.items() if k not in without})
+    assert len(collect(tmp_path)) == 2
 
 
 def test_every_preset_can_be_compared_with_every_other(tmp_path):

@@ -12,10 +12,13 @@ from pathlib import Path
 from sjc_debiased.evaluation.intervals import Estimate, of_mean
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.identity import saved_options
+from sjc_debiased.record import short_commit
 from sjc_debiased.runs import run_folders
 
 _METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
 """The options in which presets differ."""
+_MEASURED_BY = ("clip_model", "clip_weights", "judge")
+"""What `metrics.json` says of the networks that measured: as different ones, no figures of one column."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,57 @@ class Measured:
 
 
 def collect(run_root: Path) -> list[Measured]:
-    """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest."""
+    """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest.
+
+    Raises:
+        ValueError: two runs are not of one experiment, or were not measured by the same networks.
+    """
     found: dict[tuple, Measured] = {}
-    options_of: dict[tuple, tuple[Path, dict]] = {}
+    seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder in run_folders(run_root):
         metrics = saved_metrics(folder)
         if metrics is None:
             continue
         options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
         r = options["resolved"]
-        commit = (options.get("git_commit") or "unknown")[:12]
+        commit = short_commit(options.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
-        _check_comparable(folder, saved_options(folder) or r, options_of)
+        _check_alike(folder, saved_options(folder) or r, metrics, seen)
         identity = hashlib.sha256(json.dumps(r, sort_keys=True).encode()).hexdigest()[:16]
         found[key] = Measured(folder, identity, *key, r["model"], commit, metrics)
     return [found[key] for key in sorted(found)]
 
 
-def _check_comparable(folder: Path, resolved: dict, options_of: dict[tuple, tuple[Path, dict]]) -> None:
-    """Refuse a run that differs from another in more than what is compared; remember it in `options_of`.
+def _check_alike(
+    folder: Path, resolved: dict, metrics: dict, seen: dict[tuple[str, str], tuple[Path, object]]
+) -> None:
+    """Refuse to pool a run that was made or measured otherwise than those before; remember it in `seen`.
+
+    Runs of one preset differ in prompt and seed alone, and all runs beyond that in what makes presets differ.
+
+    Args:
+        seen: by preset ("" for all) and name, the first folder that has a value, and the value.
 
     Raises:
-        ValueError: names the two and what differs.
+        ValueError: names two runs, what differs, and what it is in each.
     """
-    prompt, preset, seed = (resolved[name] for name in ("prompt", "preset", "seed"))
-    method = {"preset", *_METHOD}
-    for key, without in (((prompt, preset, seed), {"preset"}), ((prompt, seed), method)):
-        settings = {k: v for k, v in resolved.items() if k not in without}
-        other, known = options_of.setdefault(key, (folder, settings))
-        differing = sorted(k for k in settings.keys() | known.keys() if settings.get(k) != known.get(k))
-        if differing:
-            raise ValueError(
-                f"results compare runs of one experiment. {folder.name} and {other.name} differ in "
-                f"{', '.join(differing)}. Keep one of them in the folder."
-            )
+    made = {k: v for k, v in resolved.items() if k not in ("prompt", "preset", "seed")}
+    by = {name: metrics[name] for name in _MEASURED_BY if metrics.get(name) is not None}
+    alike = {("" if name not in _METHOD else resolved["preset"], name): v for name, v in (made | by).items()}
+    differing = []
+    for key, value in alike.items():
+        other, known = seen.setdefault(key, (folder, value))
+        if value != known:
+            differing.append((key[1], other, f"{key[1]} ({known} and {value})"))
+    if differing:
+        name, other, _ = differing[0]
+        remedy = (
+            "Measure all alike (python -m sjc_debiased.evaluation.measure), or keep" if name in by else "Keep"
+        )
+        raise ValueError(
+            f"results pool runs that were made and measured alike. {other.name} and {folder.name} differ in "
+            f"{', '.join(said for _, _, said in differing)}. {remedy} one kind of them in the folder."
+        )
 
 
 def mean_of(
