@@ -95,6 +95,20 @@ def test_objects_without_a_face_are_counted(run_root):
     assert rows["dsds − sjc, paired"]["no face"].startswith("-17 % [")
 
 
+def test_labels_of_an_older_key_get_their_prompts_from_the_runs(run_root, tmp_path):
+    """Four successes of two prompts: the interval is that of two."""
+    pytest.importorskip("matplotlib")
+    runs = [r for r in collect(run_root) if r.preset == "dsds" and r.prompt in ("a cat", "a dog")]
+    rows = [{"run": r.identity, "preset": r.preset, "judged": None, "judged_success": None} for r in runs]
+    write_json(tmp_path / "key.json", {"rows": rows})
+    write_json(tmp_path / "labels.json", ["11000001"] * 4)
+    results.main(run_root, tmp_path / "out", labels=tmp_path)
+    assert "100 % [16, 100] of 4" in (tmp_path / "out/tables/table_3.md").read_text()
+    write_json(tmp_path / "key.json", {"rows": [rows[0] | {"run": "another"}, *rows[1:]]})
+    with pytest.raises(ValueError, match="has 1 objects that are not"):
+        results.main(run_root, tmp_path / "out", labels=tmp_path)
+
+
 def test_the_rates_at_other_limits_of_one_face_are_shown(run_root):
     """The made-up faces are seen over 216 degrees."""
     runs = collect(run_root)
