@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sjc_debiased.evaluation.intervals import agreeing, bca, number, of_mean, wilson
+from sjc_debiased.evaluation.intervals import agreeing, bca, number, of_mean, of_rate, wilson
 
 SPATIAL = [
     48,
@@ -101,6 +101,22 @@ def test_a_rate_on_which_all_prompts_agree_has_clopper_and_pearsons_interval(rat
 def test_no_interval_is_without_a_width(values, least, most):
     low, high = ends(values, [i // 3 for i in range(len(values))], least, most)
     assert least <= low < np.mean(values) < high <= most
+
+
+@pytest.mark.parametrize("n", [3, 18])
+def test_one_success_tells_no_more_than_none(n):
+    prompts = [i // 3 for i in range(3 * n)]
+    none, one, two = (of_rate([i < k for i in range(3 * n)], prompts) for k in range(3))
+    assert none.low == one.low == 0
+    assert none.high < one.high < two.high
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / n))
+
+
+def test_a_rate_of_many_prompts_that_differ_has_the_bca_interval():
+    prompts = [i // 3 for i in range(54)]
+    answers = [prompt % 3 == 0 for prompt in prompts]
+    found, bootstrapped = of_rate(answers, prompts), of_mean(answers, prompts, 0, 1)
+    assert found == bootstrapped
 
 
 def test_agreeing_clusters_of_unbounded_values_tell_nothing_and_that_is_shown():

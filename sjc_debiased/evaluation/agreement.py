@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sjc_debiased.evaluation.intervals import Estimate, agreeing, bca, number, of_mean, percent, ratio
+from sjc_debiased.evaluation.intervals import Estimate, agreeing, bca, number, of_rate, percent, ratio
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def rates(answers: list[Answer]) -> tuple[Estimate | None, Estimate | None, Esti
     """Return agreement, sensitivity and specificity; None where there is nothing to count."""
 
     def share(chosen: list[Answer]) -> Estimate | None:
-        return of_mean([a.eye == a.judge for a in chosen], [a.cluster for a in chosen], 0, 1)
+        return of_rate([a.eye == a.judge for a in chosen], [a.cluster for a in chosen])
 
     return share(answers), share([a for a in answers if a.eye]), share([a for a in answers if not a.eye])
 

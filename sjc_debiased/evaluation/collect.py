@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sjc_debiased.evaluation.intervals import Estimate, of_mean
+from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.identity import saved_options
 from sjc_debiased.record import short_commit
@@ -93,27 +93,17 @@ def _check_alike(
         )
 
 
-def mean_of(
-    runs: list[Measured],
-    preset: str,
-    value: Callable[[dict], float | None],
-    least: float = -math.inf,
-    most: float = math.inf,
-) -> Estimate | None:
+def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:
     """Return the mean of a measurement over the objects of a preset, or None where there is none.
 
     The interval takes prompts for what is drawn, because the seeds of one prompt resemble each other.
-
-    Args:
-        least, most: the ends of what a value can be.
     """
-    pairs = [(value(r.metrics), r.prompt) for r in runs if r.preset == preset]
-    return _of_pairs(pairs, least, most)
+    return of_mean(*_measured((value(r.metrics), r.prompt) for r in runs if r.preset == preset))
 
 
 def rate_of(runs: list[Measured], preset: str, holds: Callable[[dict], bool | None]) -> Estimate | None:
-    """Return the share of a preset's objects for which something holds; the interval as in `mean_of`."""
-    return mean_of(runs, preset, holds, 0, 1)
+    """Return the share of a preset's objects for which something holds; the interval is over prompts too."""
+    return of_rate(*_measured((holds(r.metrics), r.prompt) for r in runs if r.preset == preset))
 
 
 def difference(
@@ -134,10 +124,10 @@ def difference(
         theirs = of.get((baseline, prompt, seed))
         if name == preset and ours is not None and theirs is not None:
             pairs.append((float(ours) - float(theirs), prompt))
-    return _of_pairs(pairs, -most, most)
+    return of_mean(*_measured(pairs), -most, most)
 
 
-def _of_pairs(pairs: list[tuple[float | None, str]], least: float, most: float) -> Estimate | None:
-    """Return the mean of the values that were measured, by prompt."""
-    found = [(v, prompt) for v, prompt in pairs if v is not None]
-    return of_mean([v for v, _ in found], [prompt for _, prompt in found], least, most)
+def _measured(pairs: Iterable[tuple[float | None, str]]) -> tuple[list[float], list[str]]:
+    """Return the values that were measured, and their prompts."""
+    found = [(value, prompt) for value, prompt in pairs if value is not None]
+    return [value for value, _ in found], [prompt for _, prompt in found]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -94,7 +94,7 @@ def of_mean(
 
     Args:
         values: n values. clusters: n labels; all different where the values are independent.
-        least, most: the ends of what a value can be, 0 and 1 for a rate.
+        least, most: the ends of what a value can be.
     """
     if not len(values):
         return None
@@ -104,6 +104,19 @@ def of_mean(
     value = float(np.mean(values))
     ends = bca(totals, lambda sums: ratio(sums[..., 0], sums[..., 1]))
     return Estimate(value, *(ends or agreeing(value, len(place), least, most)), len(values), len(place))
+
+
+def of_rate(answers: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate | None:
+    """Return the share of yes among answers in clusters, None without any.
+
+    BCa, but no end nearer than `agreeing` allows: clusters of a kind that was never met are in no draw, so
+    that one success of few prompts would seem to tell more than none.
+    """
+    found = of_mean(answers, clusters, 0, 1)
+    if found is None:
+        return None
+    low, high = agreeing(found.value, found.clusters, 0, 1)
+    return replace(found, low=min(found.low, low), high=max(found.high, high))
 
 
 def of_mean_two_ways(

@@ -24,7 +24,7 @@ import numpy as np
 from prompts.suites import has_face
 from sjc_debiased.evaluation.agreement import Answer, sentence
 from sjc_debiased.evaluation.collect import collect
-from sjc_debiased.evaluation.intervals import Estimate, of_mean, percent
+from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
 from sjc_debiased.evaluation.success import FaceCount, count_faces
 from sjc_debiased.foreign import read_json
 from sjc_debiased.runs import write_json
@@ -146,7 +146,7 @@ def rate_by_eye(objects: list[Labelled], preset: str, holds: Callable[[FaceCount
     """Return the share of a preset's objects of which something holds by eye, of those that could be told."""
     chosen = [(o.verdict(holds), o.cluster) for o in objects if o.preset == preset]
     told = [(answer, cluster) for answer, cluster in chosen if answer is not None]
-    return of_mean([answer for answer, _ in told], [cluster for _, cluster in told], 0, 1)
+    return of_rate([answer for answer, _ in told], [cluster for _, cluster in told])
 
 
 def describe(objects: list[Labelled]) -> str:
