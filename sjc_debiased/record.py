@@ -19,6 +19,7 @@ from sjc_debiased.models import Choice, fingerprint
 from sjc_debiased.runs import sha256
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
+_SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_sd.py", "run_sjc.py")
 
 
 def record(command: list[str], prompts: ViewPrompts, choice: Choice, machine: Machine) -> dict:
@@ -34,7 +35,7 @@ def record(command: list[str], prompts: ViewPrompts, choice: Choice, machine: Ma
         "device": device_name(machine.device),
         "machine": asdict(machine),
         "versions": versions(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 
@@ -78,8 +79,10 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of this source, or None where it is no checkout of its own.
+
+    It ends in "-dirty" where the source differs from that commit.
 
     An installed package may lie in a repository that is another project's: the source's own one tracks this
     file, and tracks it at the place that the package has in it.
@@ -88,7 +91,16 @@ def _git_commit() -> str | None:
     place = f"{here.parent.name}/{here.name}"
     if _git(here.parent, "ls-files", "--full-name", "--error-unmatch", "--", here.name) != place:
         return None
-    return _git(here.parent, "rev-parse", "HEAD")
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    return f"{commit}-dirty" if _git(here.parents[1], "status", "--porcelain", "--", *_SOURCE) else commit
+
+
+def short_commit(commit: str | None) -> str:
+    """Return a commit of `git_commit` as it is shown: twelve digits, and "dirty" where it was."""
+    if commit is None:
+        return "unknown"
+    sha, _, dirty = commit.partition("-")
+    return f"{sha[:12]} (dirty)" if dirty else sha[:12]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,29 +1,16 @@
-"""Metrics with known answers, and the way from run folders to tables."""
+"""Metrics with known answers."""
 
-import json
-import math
-from dataclasses import asdict
-
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from sjc_debiased.config import resolve
 from sjc_debiased.evaluation import a_lpips as module
-from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.a_lpips import a_lpips, clip_preprocessed
 from sjc_debiased.evaluation.clip_similarity import AzimuthCurves
-from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
-from sjc_debiased.evaluation.intervals import bootstrap, wilson
-from sjc_debiased.evaluation.measure import METRICS, VERSION, sharpness
+from sjc_debiased.evaluation.measure import sharpness
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit, spiral_order
 from sjc_debiased.evaluation.success import count_faces
-from sjc_debiased.evaluation.tables import ABLATION, guess, table_1, table_3
-from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import write_json
-from tests.options import options
+from sjc_debiased.evaluation.tables import guess
 from voxnerf.grid import GridConfig, VoxelGrid
 
 AZIMUTHS = 5.0 * np.arange(72)
@@ -54,6 +41,17 @@ def seen(*arcs):
 def test_faces_are_counted(arcs, n, success):
     count = count_faces(seen(*arcs))
     assert (count.arcs, count.success) == (n, success)
+
+
+def test_how_wide_one_face_can_be_is_asked():
+    count = count_faces(seen((-100, 100)))  # 205 degrees
+    assert [count.one_face_within(deg) for deg in (180, 204, 206)] == [False, False, True]
+    assert count.one_face
+    assert not count.no_face
+    in_front = count_faces(seen((-110, 110)))
+    assert (in_front.success_within(300), in_front.success_within(180)) == (True, False)
+    assert not count_faces(seen((60, 160))).success_within(300)
+    assert count_faces(seen()).no_face
 
 
 def test_faces_are_counted_before_a_plain_wall():
@@ -185,169 +183,9 @@ def test_sharpness():
     assert sharpness(stripes) == pytest.approx(1.0)
 
 
-def test_wilson_and_bootstrap():
-    low, high = wilson(8, 10)
-    assert (low, high) == pytest.approx((0.490, 0.943), abs=1e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert all(0 <= end <= 1 for n in range(1, 60) for k in (0, n) for end in wilson(k, n))
-    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    low, high = bootstrap(values, list(range(400)))
-    assert (high - low) / 2 == pytest.approx(1.96 * 2 / math.sqrt(400), rel=0.15)
-    grouped = bootstrap(np.repeat(values[:40], 10), [g for g in range(40) for _ in range(10)])
-    assert grouped[1] - grouped[0] > 2 * (high - low)
-
-
-def made_up_run(root, number, prompt, preset, seed, success):
-    """Write a finished and measured run with made-up measurements; return its folder."""
-    folder = root / f"{number:05d}-{preset}-x-seed{seed}"
-    (folder / "previews").mkdir(parents=True)
-    resolved = {"prompt": prompt, "preset": preset, "seed": seed, "model": "toy"}
-    write_json(folder / "options.json", {"resolved": resolved, "git_commit": "abcdef" * 6})
-    curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
-    metrics = {
-        "version": VERSION,
-        "parts": ["a_lpips", "a_lpips_published", "clip", "success"],
-        "clip_model": "menagerie",
-        "coverage": 0.3,
-        "sharpness": 0.05,
-        "a_lpips_vgg": 0.1 if success else 0.2,
-        "face": {
-            "arcs": 1 if success else 2,
-            "one_face": success,
-            "success": success,
-            "at_back": not success,
-        },
-        "clip": {
-            "plain": 0.25,
-            "similarity": dict.fromkeys(("front", "side", "back"), curve),
-            "peak_off_deg": dict.fromkeys(("front", "side", "back"), 3.6),
-            "margin": dict.fromkeys(("front", "side", "back"), 0.1),
-        },
-    }
-    write_json(folder / METRICS, metrics)
-    image = np.full((64, 512, 3), number * 9, np.uint8)
-    for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000001.png"):
-        iio.imwrite(folder / name, image)
-    (folder / "turntable.mp4").write_bytes(b"not really a video")
-    return folder
-
-
-@pytest.fixture
-def run_root(tmp_path):
-    """Measured runs of three prompts, two presets, two seeds."""
-    number = 0
-    for prompt in ("a cat", "a dog", '<script>alert("x")</script>'):
-        for preset in ("sjc", "dsds"):
-            for seed in (0, 1):
-                made_up_run(tmp_path / "runs", number, prompt, preset, seed, success=preset == "dsds")
-                number += 1
-    return tmp_path / "runs"
-
-
-def test_estimates(run_root):
-    runs = collect(run_root)
-    assert len(runs) == 12
-    assert mean_of(runs, "sjc", lambda m: m["a_lpips_vgg"]).value == pytest.approx(0.2)
-    rate = rate_of(runs, "dsds", lambda m: m["face"]["success"])
-    assert (rate.value, rate.n) == (1.0, 6)
-    assert rate.low == pytest.approx(wilson(6, 6)[0])
-    gain = difference(runs, "dsds", "sjc", lambda m: m["a_lpips_vgg"])
-    assert (gain.value, gain.n) == (pytest.approx(-0.1), 6)
-    assert mean_of(runs, "static-low", lambda m: m["a_lpips_vgg"]) is None
-
-
-def test_the_papers_numbers_have_their_own_column_and_gaps_are_dashes(run_root):
-    runs = collect(run_root)
-    table = table_1(runs)
-    row = dict(zip(table.head, table.rows[0]))
-    assert row["preset"] == "sjc"
-    assert row["A-LPIPS VGG"].startswith("0.2000 [")
-    assert row["paper: VGG"] == "0.2054"
-    assert row["A-LPIPS AlexNet"] == row["paper: AlexNet"] == "–"
-    rows = {r[0]: dict(zip(table_3(runs, []).head, r)) for r in table_3(runs, []).rows}
-    assert rows["sjc"]["paper"] == "29.3 %"
-    assert rows["dsds"]["one face, in front"].startswith("100 % [61, 100")
-    assert rows["dsds − sjc, paired"]["one face, in front"].startswith("+100 %")
-    assert "dsds − dsds-preserved, paired" not in rows
-    made_up_run(run_root, 12, "a cat", "dsds-preserved", 0, success=False)
-    rows = {r[0]: dict(zip(table_3(runs, []).head, r)) for r in table_3(collect(run_root), []).rows}
-    removal = rows["dsds − dsds-preserved, paired"]
-    assert (removal["objects"], removal["one face, in front"][:6]) == ("1", "+100 %")
-
-
-def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    outs = [tmp_path / "one", tmp_path / "two"]
-    for out in outs:
-        results.main(run_root, out)
-    files = [sorted(p.relative_to(out) for p in out.rglob("*") if p.is_file()) for out in outs]
-    assert files[0] == files[1]
-    assert len(files[0]) >= 12
-    assert all((outs[0] / f).read_bytes() == (outs[1] / f).read_bytes() for f in files[0])
-    page = (outs[0] / "report.html").read_text()
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
-    assert "abcdefabcdef" in (outs[0] / "tables/table_1.md").read_text()
-    for path in (outs[0] / "figures").glob("*.png"):
-        with Image.open(path) as picture:
-            assert "abcdefabcdef" in picture.text["Description"], path
-    assert "abcdefabcdef" in (outs[0] / "figures/README.md").read_text()
-
-
 def test_clips_guess():
     azimuth = np.deg2rad(3.6 * np.arange(100))
     front, level = list(np.cos(azimuth)), [0.3] * 100
     one_face = {"clip": {"similarity": {"front": front, "side": level, "back": level}}}
     two_faces = {"clip": {"similarity": {"front": list(np.cos(2 * azimuth)), "side": level, "back": level}}}
     assert [guess(one_face), guess(two_faces), guess({})] == [True, False, None]
-
-
-def test_nothing_measured_is_said(tmp_path):
-    with pytest.raises(ValueError, match="results need measured runs"):
-        results.main(tmp_path, tmp_path / "out")
-
-
-@pytest.mark.parametrize(("preset", "lr", "refused"), [("dsds", 0.1, True), ("sjc", 0.5, False)])
-def test_runs_of_different_experiments_are_not_mixed(tmp_path, preset, lr, refused):
-    for number, (name, rate) in enumerate([("sjc", 0.5), (preset, lr)]):
-        folder = made_up_run(tmp_path, number, "a cat", name, 0, success=True)
-        options = json.loads((folder / "options.json").read_text())
-        options["resolved"]["lr"] = rate
-        write_json(folder / "options.json", options)
-    if refused:
-        with pytest.raises(ValueError, match="differ in lr"):
-            collect(tmp_path)
-    else:
-        assert len(collect(tmp_path)) == 1
-
-
-def test_every_preset_can_be_compared_with_every_other(tmp_path):
-    for number, preset in enumerate(ABLATION):
-        folder = made_up_run(tmp_path, number, "a cat", preset, 0, success=True)
-        given = options(prompt=("a cat",), preset=preset)
-        (run,) = resolve(given, Profile(), "sd15", "revision")
-        write_json(folder / "options.json", {"resolved": asdict(run)})
-    assert {r.preset for r in collect(tmp_path)} == {*ABLATION}
-
-
-@pytest.mark.parametrize(
-    ("preset", "reading", "lost"), [("dsds", "probabilities", ()), ("sjc", "pmi", ("pmi_normalized",))]
-)
-def test_another_preset_may_read_pmi_otherwise_and_an_older_run_is_as_by_default(
-    tmp_path, preset, reading, lost
-):
-    """The options of a run from before `--pmi_normalized` do not say how it read PMI."""
-    for number, (name, its, gone) in enumerate([("sjc", "pmi", ()), (preset, reading, lost)]):
-        folder = made_up_run(tmp_path, number, "a cat", name, 0, success=True)
-        (run,) = resolve(
-            options(prompt=("a cat",), preset=name, pmi_normalized=its), Profile(), "sd15", "revision"
-        )
-        written = {k: v for k, v in asdict(run).items() if k not in gone}
-        write_json(folder / "options.json", {"resolved": written})
-    assert {r.preset for r in collect(tmp_path)} == {"sjc", preset}
-
-
-def test_metrics_of_an_older_version_are_measured_again(run_root):
-    path = next(run_root.iterdir()) / METRICS
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
-    assert len(collect(run_root)) == 11

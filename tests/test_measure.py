@@ -10,10 +10,10 @@ import torch
 from sjc_debiased.evaluation import a_lpips as lpips_module
 from sjc_debiased.evaluation import clip_similarity
 from sjc_debiased.evaluation import measure as measuring
-from sjc_debiased.evaluation.clip_similarity import CLIP, similarities
+from sjc_debiased.evaluation.clip_similarity import CLIP, WEIGHTS_FILE, similarities
 from sjc_debiased.evaluation.measure import METRICS
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.runs import FINISHED, RunError
+from sjc_debiased.runs import FINISHED, RunError, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +32,8 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
     asked = []
     scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
     black = torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8)
+    monkeypatch.setattr(measuring, "git_commit", lambda: "abc-dirty")
+    monkeypatch.setattr(measuring, "find_backbone", lambda net: WEIGHTS / "judge" / WEIGHTS_FILE)
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: asked.append("run") or scene)
     monkeypatch.setattr(measuring, "pictures", lambda *arguments: black)
     monkeypatch.setattr(
@@ -44,11 +46,13 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
     assert asked == ["run", ("vgg", "closed"), ("alex", "closed")]
     first = json.loads((finished_run / METRICS).read_text())
     assert first["parts"] == ["a_lpips"]
+    assert first["lpips_vgg"] == first["lpips_alex"] == sha256(WEIGHTS / "judge" / WEIGHTS_FILE)[:12]
     assert "a_lpips_vgg_published" not in first
     asked.clear()
     measuring.main(finished_run.parent, others)
     assert asked == ["run", ("vgg", "published")]
-    both = {"parts": ["a_lpips", "a_lpips_published"], "a_lpips_vgg_published": 0.5}
+    parts = ["a_lpips", "a_lpips_published"]
+    both = {"parts": parts, "a_lpips_vgg_published": 0.5, "commits": dict.fromkeys(parts, "abc-dirty")}
     assert json.loads((finished_run / METRICS).read_text()) == first | both
     asked.clear()
     measuring.main(finished_run.parent, others)

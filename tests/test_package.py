@@ -38,7 +38,7 @@ def repository(folder, package):
 def commit_of(monkeypatch):
     def find(place):
         monkeypatch.setattr(record, "__file__", str(place))
-        return record._git_commit()
+        return record.git_commit()
 
     return find
 
@@ -50,6 +50,12 @@ def test_a_checkout_says_its_commit(tmp_path, commit_of):
     commit = commit_of(place)
     assert commit == git(tmp_path, "rev-parse", "HEAD")
     assert re.fullmatch("[0-9a-f]{40}", commit)
+    (tmp_path / "other.txt").write_text("no source: results, say")
+    assert commit_of(place) == commit
+    place.write_text(place.read_text() + "# changed\n")
+    assert commit_of(place) == f"{commit}-dirty"
+    assert record.short_commit(commit_of(place)) == f"{commit[:12]} (dirty)"
+    assert [record.short_commit(c) for c in (commit, None)] == [commit[:12], "unknown"]
 
 
 @pytest.mark.parametrize("tracked", [False, True])

@@ -32,7 +32,7 @@ def browser(tmp_path):
 @pytest.fixture
 def run_root(tmp_path):
     """Finished runs of two prompts under two presets, each with a short turntable."""
-    from tests.test_evaluation import made_up_run
+    from tests.measured_runs import made_up_run
 
     root, number = tmp_path / "runs", 0
     for prompt in (PROMPT, "a dog"):
@@ -55,10 +55,12 @@ def test_the_study_is_answered_by_keys_and_counted(browser, run_root, tmp_path):
     assert browser.title != "caught"
     body = browser.find_element(By.TAG_NAME, "body")
     assert not browser.find_element(By.ID, "next").is_enabled()
-    for pair, above in enumerate(key["above"]):
+    for place in range(2):
+        pair = browser.execute_script("return mine.order[arguments[0]]", place)
+        ours_above = browser.execute_script("return mine.above[arguments[0]]", pair) == key["ours"][pair]
         for _ in QUESTIONS:
-            body.send_keys(Keys.ARROW_UP if above == "ours" else Keys.ARROW_DOWN)
-        if pair == 0:
+            body.send_keys(Keys.ARROW_UP if ours_above else Keys.ARROW_DOWN)
+        if place == 0:
             body.send_keys(Keys.ARROW_RIGHT)
     browser.find_element(By.ID, "save").click()
     for _ in range(50):
@@ -67,8 +69,8 @@ def test_the_study_is_answered_by_keys_and_counted(browser, run_root, tmp_path):
             break
         time.sleep(0.1)
     tally = count(key, [read_answers(saved[0])])
-    assert tally.n == dict.fromkeys(QUESTIONS, 2)
-    assert tally.preferred == dict.fromkeys(QUESTIONS, 2)
+    shares = [tally.share(question) for question in QUESTIONS]
+    assert [(share.n, share.value) for share in shares] == [(2, 1.0)] * len(QUESTIONS)
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
     browser.refresh()
     assert browser.find_element(By.ID, "save").is_displayed(), "answers outlive the page"

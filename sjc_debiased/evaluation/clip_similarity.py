@@ -19,7 +19,7 @@ CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """For other models than the menagerie: a ViT-B/32 in safetensors. OpenAI's own has pickles alone."""
 PATTERNS = ("*.json", "merges.txt", "model.safetensors")
 """What `hf download --include` takes to fetch no more than this needs: 605 MB."""
-_WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 TURNS = {"front": 0.0, "side": 90.0, "back": 180.0}
 _ARC_DEG = 45.0
 
@@ -64,7 +64,7 @@ def find_clip(name: str, local_files_only: bool = False) -> Path:
 
     def lacking(files: Collection[str]) -> list[str]:
         missing = [
-            file for file in ("config.json", "preprocessor_config.json", _WEIGHTS) if file not in files
+            file for file in ("config.json", "preprocessor_config.json", WEIGHTS_FILE) if file not in files
         ]
         has_tokenizer = "tokenizer.json" in files or {"vocab.json", "merges.txt"} <= {*files}
         return missing + ([] if has_tokenizer else ["tokenizer.json"])

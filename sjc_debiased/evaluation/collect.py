@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from sjc_debiased.evaluation.intervals import bootstrap, wilson
+from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.identity import saved_options
+from sjc_debiased.record import short_commit
 from sjc_debiased.runs import run_folders
 
 _METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
 """The options in which presets differ."""
+_MEASURED_BY = ("clip_model", "clip_weights", "judge")
+"""What `metrics.json` says of the networks that measured: as different ones, no figures of one column."""
 
 
 @dataclass(frozen=True)
@@ -37,86 +39,95 @@ class Measured:
     metrics: dict
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval and the number of objects behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 def collect(run_root: Path) -> list[Measured]:
-    """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest."""
+    """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest.
+
+    Raises:
+        ValueError: two runs are not of one experiment, or were not measured by the same networks.
+    """
     found: dict[tuple, Measured] = {}
-    options_of: dict[tuple, tuple[Path, dict]] = {}
+    seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder in run_folders(run_root):
         metrics = saved_metrics(folder)
         if metrics is None:
             continue
         options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
         r = options["resolved"]
-        commit = (options.get("git_commit") or "unknown")[:12]
+        commit = short_commit(options.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
-        _check_comparable(folder, saved_options(folder) or r, options_of)
+        _check_alike(folder, saved_options(folder) or r, metrics, seen)
         identity = hashlib.sha256(json.dumps(r, sort_keys=True).encode()).hexdigest()[:16]
         found[key] = Measured(folder, identity, *key, r["model"], commit, metrics)
     return [found[key] for key in sorted(found)]
 
 
-def _check_comparable(folder: Path, resolved: dict, options_of: dict[tuple, tuple[Path, dict]]) -> None:
-    """Refuse a run that differs from another in more than what is compared; remember it in `options_of`.
+def _check_alike(
+    folder: Path, resolved: dict, metrics: dict, seen: dict[tuple[str, str], tuple[Path, object]]
+) -> None:
+    """Refuse to pool a run that was made or measured otherwise than those before; remember it in `seen`.
+
+    Runs of one preset differ in prompt and seed alone, and all runs beyond that in what makes presets differ.
+
+    Args:
+        seen: by preset ("" for all) and name, the first folder that has a value, and the value.
 
     Raises:
-        ValueError: names the two and what differs.
+        ValueError: names two runs, what differs, and what it is in each.
     """
-    prompt, preset, seed = (resolved[name] for name in ("prompt", "preset", "seed"))
-    method = {"preset", *_METHOD}
-    for key, without in (((prompt, preset, seed), {"preset"}), ((prompt, seed), method)):
-        settings = {k: v for k, v in resolved.items() if k not in without}
-        other, known = options_of.setdefault(key, (folder, settings))
-        differing = sorted(k for k in settings.keys() | known.keys() if settings.get(k) != known.get(k))
-        if differing:
-            raise ValueError(
-                f"results compare runs of one experiment. {folder.name} and {other.name} differ in "
-                f"{', '.join(differing)}. Keep one of them in the folder."
-            )
+    made = {k: v for k, v in resolved.items() if k not in ("prompt", "preset", "seed")}
+    by = {name: metrics[name] for name in _MEASURED_BY if metrics.get(name) is not None}
+    alike = {("" if name not in _METHOD else resolved["preset"], name): v for name, v in (made | by).items()}
+    differing = []
+    for key, value in alike.items():
+        other, known = seen.setdefault(key, (folder, value))
+        if value != known:
+            differing.append((key[1], other, f"{key[1]} ({known} and {value})"))
+    if differing:
+        name, other, _ = differing[0]
+        remedy = (
+            "Measure all alike (python -m sjc_debiased.evaluation.measure), or keep" if name in by else "Keep"
+        )
+        raise ValueError(
+            f"results pool runs that were made and measured alike. {other.name} and {folder.name} differ in "
+            f"{', '.join(said for _, _, said in differing)}. {remedy} one kind of them in the folder."
+        )
 
 
 def mean_of(runs: list[Measured], preset: str, value: Callable[[dict], float | None]) -> Estimate | None:
     """Return the mean of a measurement over the objects of a preset, or None where there is none.
 
-    The interval resamples prompts, because the seeds of one prompt resemble each other.
+    The interval takes prompts for what is drawn, because the seeds of one prompt resemble each other.
     """
-    pairs = [(value(r.metrics), r.prompt) for r in runs if r.preset == preset]
-    pairs = [(v, p) for v, p in pairs if v is not None]
-    if not pairs:
-        return None
-    values, prompts = zip(*pairs)
-    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))
+    return of_mean(*_measured((value(r.metrics), r.prompt) for r in runs if r.preset == preset))
 
 
 def rate_of(runs: list[Measured], preset: str, holds: Callable[[dict], bool | None]) -> Estimate | None:
-    """Return the share of a preset's objects for which something holds, with its Wilson interval."""
-    answers = [holds(r.metrics) for r in runs if r.preset == preset]
-    answers = [a for a in answers if a is not None]
-    if not answers:
-        return None
-    return Estimate(sum(answers) / len(answers), *wilson(sum(answers), len(answers)), len(answers))
+    """Return the share of a preset's objects for which something holds; the interval is over prompts too."""
+    return of_rate(*_measured((holds(r.metrics), r.prompt) for r in runs if r.preset == preset))
 
 
 def difference(
-    runs: list[Measured], preset: str, baseline: str, value: Callable[[dict], float | None]
+    runs: list[Measured],
+    preset: str,
+    baseline: str,
+    value: Callable[[dict], float | None],
+    most: float = math.inf,
 ) -> Estimate | None:
-    """Return the mean difference of two presets over the (prompt, seed) pairs that both have."""
+    """Return the mean difference of two presets over the (prompt, seed) pairs that both have.
+
+    Args:
+        most: how much two values can differ, 1 for rates.
+    """
     of = {(r.preset, r.prompt, r.seed): value(r.metrics) for r in runs}
     pairs = []
     for (name, prompt, seed), ours in of.items():
         theirs = of.get((baseline, prompt, seed))
         if name == preset and ours is not None and theirs is not None:
             pairs.append((float(ours) - float(theirs), prompt))
-    if not pairs:
-        return None
-    values, prompts = zip(*pairs)
-    return Estimate(float(np.mean(values)), *bootstrap(np.array(values), list(prompts)), len(values))
+    return of_mean(*_measured(pairs), -most, most)
+
+
+def _measured(pairs: Iterable[tuple[float | None, str]]) -> tuple[list[float], list[str]]:
+    """Return the values that were measured, and their prompts."""
+    found = [(value, prompt) for value, prompt in pairs if value is not None]
+    return [value for value, _ in found], [prompt for _, prompt in found]

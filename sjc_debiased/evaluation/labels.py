@@ -5,22 +5,27 @@
 
 A sheet has one object in each row, in an order drawn from the seed, from eight azimuths (0, 45, ... degrees,
 the front first). `labels.json` is a list with one text for each row: 1 where a face is seen, 0 where none is,
-? where one cannot tell: `["11000001", "0000?000", ...]`. Which row is which run stands in `key.json` alone.
+? where one cannot tell: `["11000001", "0000?000", ...]`. An object with a "?" counts where no answer in its
+place would change the verdict. Which row is which run stands in `key.json` alone.
 The same sheets give the success rate by eye of a model that has no judge.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
 from prompts.suites import has_face
-from sjc_debiased.evaluation.collect import Estimate, collect
-from sjc_debiased.evaluation.intervals import bootstrap, wilson
-from sjc_debiased.evaluation.success import count_faces
+from sjc_debiased.evaluation.agreement import Answer, sentence
+from sjc_debiased.evaluation.collect import collect
+from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
+from sjc_debiased.evaluation.success import FaceCount, count_faces
 from sjc_debiased.foreign import read_json
 from sjc_debiased.runs import write_json
 
@@ -41,6 +46,7 @@ class Labelled:
         label: by eye and by view, True where a face is seen, None where one cannot tell.
         judged: by the judge and by view; None where the run was not judged.
         judged_success: the judge's verdict from all azimuths, None where the run was not judged.
+        prompt: what it was made from; None in a key from before prompts were written down.
     """
 
     run: str
@@ -48,13 +54,26 @@ class Labelled:
     label: list[bool | None]
     judged: list[bool] | None
     judged_success: bool | None
+    prompt: str | None = None
+
+    @property
+    def cluster(self) -> str:
+        """Return what resembles it: the objects of its prompt, or itself where that is not known."""
+        return self.run if self.prompt is None else self.prompt
 
     @property
     def success(self) -> bool | None:
-        """Return whether there is one face, in front, by eye; None where a view could not be told."""
-        if None in self.label:
-            return None
-        return count_faces(np.array(self.label, float)).success
+        """Return whether there is one face, in front, by eye; None where that could not be told."""
+        return self.verdict(attrgetter("success"))
+
+    def verdict(self, holds: Callable[[FaceCount], bool]) -> bool | None:
+        """Return whether something holds of the faces by eye.
+
+        None where it depends on views that could not be told: some completions of them say yes, some no.
+        """
+        views = product(*((False, True) if seen is None else (seen,) for seen in self.label))
+        verdicts = {holds(count_faces(np.array(seen, float))) for seen in views}
+        return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def sheet(
@@ -92,7 +111,7 @@ def sheet(
         rows.append(np.concatenate(to_u8(images), axis=1))
         face = run.metrics.get("face")
         judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
-        row = {"run": run.identity, "preset": run.preset, "judged": judged}
+        row = {"run": run.identity, "preset": run.preset, "prompt": run.prompt, "judged": judged}
         key.append(row | {"judged_success": face["success"] if face else None})
     for first in range(0, len(rows), _ROWS):
         write_png(out / f"sheet_{first // _ROWS:02d}.png", np.concatenate(rows[first : first + _ROWS]))
@@ -123,43 +142,35 @@ def read_labels(folder: Path) -> list[Labelled]:
         ) from error
 
 
-def agreement(objects: list[Labelled]) -> np.ndarray:
-    """Return how often eye and judge agree on a view: counts [objects, 2, 2], by eye and by judge."""
-    counts = np.zeros((len(objects), 2, 2), int)
-    for i, o in enumerate(objects):
-        for label, judged in zip(o.label, o.judged or []):
-            if label is not None:
-                counts[i, int(label), int(judged)] += 1
-    return counts
-
-
-def success_by_eye(objects: list[Labelled], preset: str) -> Estimate | None:
-    """Return the share of a preset's labelled objects with one face, in front; Wilson interval."""
-    answers = [o.success for o in objects if o.preset == preset and o.success is not None]
-    if not answers:
-        return None
-    return Estimate(sum(answers) / len(answers), *wilson(sum(answers), len(answers)), len(answers))
+def rate_by_eye(objects: list[Labelled], preset: str, holds: Callable[[FaceCount], bool]) -> Estimate | None:
+    """Return the share of a preset's objects of which something holds by eye, of those that could be told."""
+    chosen = [(o.verdict(holds), o.cluster) for o in objects if o.preset == preset]
+    told = [(answer, cluster) for answer, cluster in chosen if answer is not None]
+    return of_rate([answer for answer, _ in told], [cluster for _, cluster in told])
 
 
 def describe(objects: list[Labelled]) -> str:
-    """Return the agreement in two sentences, or "" where no object was judged."""
-    by_object = agreement(objects)
-    table, n = by_object.sum(0), int(by_object.sum())
-    if n == 0:
-        return ""
-    hits, misses = by_object.trace(axis1=1, axis2=2), by_object[:, 0, 1] + by_object[:, 1, 0]
-    right = np.concatenate([np.repeat([1.0, 0.0], pair) for pair in zip(hits, misses)])
-    low, high = bootstrap(right, np.repeat(np.arange(len(objects)), hits + misses).tolist())
-    both = [(o.success, o.judged_success) for o in objects if None not in (o.success, o.judged_success)]
-    same = sum(eye == judge for eye, judge in both)
-    low_both, high_both = wilson(same, len(both))
-    return (
-        f"Of {n} views labelled by eye the judge agrees on {right.mean():.1%} [{low:.1%}, {high:.1%}]: it "
-        f"finds {table[1, 1]} of {table[1].sum()} faces, and says {table[0, 1]} in {table[0].sum()} views "
-        f"without. Of the verdicts on {len(both)} objects it agrees on {same / max(len(both), 1):.1%} "
-        f"[{low_both:.1%}, {high_both:.1%}]; by eye {sum(eye for eye, _ in both)} of them have one face, in "
-        f"front, by the judge {sum(judge for _, judge in both)}."
-    )
+    """Return how far the judge agrees, by view and by verdict, or "" where no object was judged."""
+    views = [
+        Answer(label, judged, o.cluster)
+        for o in objects
+        for label, judged in zip(o.label, o.judged or [])
+        if label is not None
+    ]
+    verdicts = [
+        Answer(o.success, o.judged_success, o.cluster)
+        for o in objects
+        if None not in (o.success, o.judged_success)
+    ]
+    said = []
+    if views:
+        said.append(f"On {len(views)} views labelled by eye the judge agrees on {sentence(views)}.")
+    if verdicts:
+        said.append(
+            f"On the verdict, one face, in front, of {len(verdicts)} of {len(objects)} objects (the others "
+            f"could not be told) it agrees on {sentence(verdicts)}."
+        )
+    return " ".join(said)
 
 
 def compare(folder: tyro.conf.Positional[Path]) -> None:
@@ -171,10 +182,9 @@ def compare(folder: tyro.conf.Positional[Path]) -> None:
     objects = read_labels(folder)
     print(describe(objects))
     for preset in sorted({o.preset for o in objects}):
-        rate = success_by_eye(objects, preset)
-        if rate:
-            share = f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of {rate.n}"
-            print(f"{preset}: one face, in front, by eye: {share}")
+        for what, verdict in (("anywhere", "one_face"), ("in front", "success")):
+            if rate := rate_by_eye(objects, preset, attrgetter(verdict)):
+                print(f"{preset}: one face, {what}, by eye: {percent(rate)} of {rate.n}")
 
 
 if __name__ == "__main__":

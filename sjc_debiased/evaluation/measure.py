@@ -18,11 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prompts.views import DSDS_VIEWS
-from sjc_debiased.evaluation.a_lpips import a_lpips
-from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, azimuth_curves
+from sjc_debiased.evaluation.a_lpips import Net, a_lpips, find_backbone
+from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, WEIGHTS_FILE, azimuth_curves, find_clip
 from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.record import git_commit
 from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_json
 
 METRICS = "metrics.json"
@@ -48,20 +49,24 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     found: dict[str, object] = {
         "version": VERSION,
         "parts": [p for p in PARTS if p in parts],
+        "commits": {p: git_commit() for p in PARTS if p in parts},
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
     if "a_lpips" in parts:
         for net in ("vgg", "alex"):
             found[f"a_lpips_{net}"] = a_lpips(images, net, device=device)
+            found[f"lpips_{net}"] = _backbone_digest(net)
     if "a_lpips_published" in parts:
         found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published", device)
+        found["lpips_vgg"] = _backbone_digest("vgg")
     if "clip" in parts:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
         texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
         curves = azimuth_curves(images, azimuth, texts, prompt, clip, device)
         found["clip_model"] = _name(clip)
+        found["clip_weights"] = _digest(find_clip(clip, local_files_only=True) / WEIGHTS_FILE)
         found["clip"] = {
             "plain": float(curves.plain.mean()),
             "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in TURNS},
@@ -73,7 +78,7 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
 
         face = Judge()(face_pictures(grid, denoiser)).face.numpy()
         count = count_faces(face)
-        found["judge"] = _digest(WEIGHTS / "judge")
+        found["judge"] = _digest(WEIGHTS / "judge" / WEIGHTS_FILE)
         found["face"] = {
             **vars(count),
             "one_face": count.one_face,
@@ -132,7 +137,9 @@ def main(
             continue
         known = saved_metrics(folder) or {"parts": []}
         parts = {*known["parts"], *found["parts"]}
-        write_json(folder / METRICS, known | found | {"parts": [p for p in PARTS if p in parts]})
+        commits = known.get("commits", {}) | found["commits"]
+        both = {"parts": [p for p in PARTS if p in parts], "commits": commits}
+        write_json(folder / METRICS, known | found | both)
     if failed:
         raise RunError("not measured:\n" + "\n".join(failed))
 
@@ -155,14 +162,14 @@ def _missing(folder: Path, clip: str) -> set[Part]:
     missing = {*PARTS} - {*found["parts"]}
     if found.get("clip_model") != _name(clip):
         missing.add("clip")
-    if found.get("judge") != _digest(WEIGHTS / "judge"):
+    if found.get("judge") != _digest(WEIGHTS / "judge" / WEIGHTS_FILE):
         missing.add("success")
     return missing
 
 
 def _name(clip: str) -> str:
     """Return how a CLIP is called in the results: without the path of a machine."""
-    return f"menagerie {_digest(WEIGHTS / 'clip')}" if _is_ours(clip) else clip
+    return f"menagerie {_digest(WEIGHTS / 'clip' / WEIGHTS_FILE)}" if _is_ours(clip) else clip
 
 
 def _is_ours(clip: str) -> bool:
@@ -170,9 +177,15 @@ def _is_ours(clip: str) -> bool:
 
 
 @cache
-def _digest(folder: Path) -> str:
-    """Return what tells the weights of a folder from others."""
-    return sha256(folder / "model.safetensors")[:12]
+def _digest(file: Path) -> str:
+    """Return what tells a file of weights from others."""
+    return sha256(file)[:12]
+
+
+def _backbone_digest(net: Net) -> str | None:
+    """Return what tells the file of a backbone's weights from others (the same may come in two formats)."""
+    file = find_backbone(net)
+    return _digest(file) if file else None
 
 
 if __name__ == "__main__":

@@ -8,14 +8,18 @@ from __future__ import annotations
 import base64
 import html
 import json
+import shlex
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.figures import write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
-from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_5
+from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
+from sjc_debiased.record import git_commit, short_commit
 from sjc_debiased.runs import atomic
 
 _TURNTABLE_PROMPTS = 4
@@ -47,7 +51,7 @@ def main(
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    made_by = _made_by(runs, study_key, labels)
+    made_by = _made_by(runs, _command(run_root, out, study_key, answers, labels))
     labelled = read_labels(labels) if labels else []
     strangers = {o.run for o in labelled} - {r.identity for r in runs}
     if strangers:
@@ -55,7 +59,10 @@ def main(
             f"labels must be of the runs in the results. {labels} has {len(strangers)} objects that are not, "
             "or were made with other options. Name the labels of these runs."
         )
-    tables = [table_1(runs), table_2(tally), table_3(runs, labelled), table_5(runs)]
+    prompt_of = {r.identity: r.prompt for r in runs}  # keys from before prompts were written down lack it
+    labelled = [replace(o, prompt=prompt_of[o.run]) for o in labelled]
+    by_faces = [table(runs, labelled) for table in (table_3, table_3_limits)]
+    tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)
     figures = write_figures(runs, out / "figures", made_by)
@@ -64,18 +71,48 @@ def main(
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
 
 
-def _made_by(runs: list[Measured], study_key: Path | None, labels: Path | None) -> str:
-    """Return what made the files: the command, and the commits and models of the runs."""
-    command = "python -m sjc_debiased.evaluation.results RUN_ROOT OUT"
-    command += " --study_key KEY --answers ..." if study_key else ""
-    command += " --labels LABELS" if labels else ""
-    commits, models = (sorted({getattr(r, name) for r in runs}) for name in ("commit", "model"))
+def _command(
+    run_root: Path, out: Path, study_key: Path | None, answers: tuple[Path, ...], labels: Path | None
+) -> str:
+    """Return the command that makes the files, without the places of a machine."""
+
+    def shown(path: Path) -> str:
+        path, here = path.resolve(), Path.cwd().resolve()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+    words = ["python", "-m", "sjc_debiased.evaluation.results", shown(run_root), shown(out)]
+    words += ["--study_key", shown(study_key), "--answers", *map(shown, answers)] if study_key else []
+    words += ["--labels", shown(labels)] if labels else []
+    return shlex.join(words)
+
+
+def _made_by(runs: list[Measured], command: str) -> str:
+    """Return what made the files: the command, and commits and weights of runs, measurements and this."""
+
+    def of_all(values: Iterable[object]) -> str:
+        return ", ".join(sorted({str(v) for v in values})) or "unknown"
+
     presets = {p: sum(r.preset == p for r in runs) for p in sorted({r.preset for r in runs})}
     counts = ", ".join(f"{n} {p}" for p, n in presets.items())
+    measured = of_all(short_commit(c) for r in runs for c in r.metrics.get("commits", {}).values())
+    weights = [
+        f"{what} {of_all(r.metrics[name] for r in runs if r.metrics.get(name))}"
+        for what, name in _WEIGHTS.items()
+    ]
     return (
-        f"Made by `{command}` from {len(runs)} runs ({counts}) of {', '.join(models)}, "
-        f"commit {', '.join(commits)}."
+        f"Made by `{command}` at commit {short_commit(git_commit())} from {len(runs)} runs ({counts}) of "
+        f"{of_all(r.model for r in runs)}, commit {of_all(r.commit for r in runs)}; measured at commit "
+        f"{measured} with {', '.join(weights)} (SHA-256, first 12 digits)."
     )
+
+
+_WEIGHTS = {
+    "judge": "judge",
+    "CLIP": "clip_weights",
+    "LPIPS VGG": "lpips_vgg",
+    "LPIPS AlexNet": "lpips_alex",
+}
+"""How the weights that measured are called, and their names in `metrics.json`."""
 
 
 def _report(

@@ -3,9 +3,10 @@
     python -m sjc_debiased.evaluation.study make runs/menagerie study/     # study.html and its key
     python -m sjc_debiased.evaluation.study count study/key.json answers/*.json
 
-`study.html` is one self-contained file that works offline: pairs of turntables, above and below in an order
-drawn from the seed, the paper's three questions, and a button that saves the answers as a JSON file. Which of
-the two is which stands in `key.json` alone.
+`study.html` is one self-contained file that works offline: pairs of turntables, the paper's three questions,
+and a button that saves the answers so far as a JSON file. The order of the pairs, and which of two is above,
+are drawn for each person, half of the pairs each way, and saved with the answers. Which of the two is whose
+stands in `key.json` alone.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import base64
 import hashlib
 import json
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sjc_debiased.evaluation.intervals import wilson
+from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.foreign import read_json
 from sjc_debiased.runs import atomic, run_folders, write_json
 
@@ -49,16 +49,39 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Hold how often ours was preferred, by question."""
+class Vote:
+    """One answer: who gave it, to which pair, whether for ours, and whether for the one above."""
 
-    preferred: dict[str, int]
-    n: dict[str, int]
+    person: str
+    pair: int
+    ours: bool
+    above: bool
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Hold the answers by question."""
+
+    votes: dict[str, list[Vote]]
     people: int
 
-    def interval(self, question: str) -> tuple[float, float]:
-        """Return the 95 % Wilson interval of the share that preferred ours."""
-        return wilson(self.preferred[question], self.n[question])
+    @property
+    def pairs(self) -> int:
+        """Return the number of pairs with an answer."""
+        return len({v.pair for votes in self.votes.values() for v in votes})
+
+    def share(self, question: str) -> Estimate | None:
+        """Return the share that preferred ours, its interval by people and pairs; None without answers."""
+        return _share(self.votes[question], [v.ours for v in self.votes[question]])
+
+    def above(self) -> Estimate | None:
+        """Return the share of all answers that chose the one above, with its interval by people and pairs."""
+        votes = [v for of_question in self.votes.values() for v in of_question]
+        return _share(votes, [v.above for v in votes])
+
+
+def _share(votes: list[Vote], values: list[bool]) -> Estimate | None:
+    return of_mean_two_ways(values, [v.person for v in votes], [v.pair for v in votes], 0, 1)
 
 
 def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> list[Pair]:
@@ -78,7 +101,8 @@ def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> lis
 def make_study(pairs: list[Pair], seed: int) -> tuple[str, dict]:
     """Return the page and its key.
 
-    The order of the pairs, and which of two is above, are drawn from the seed.
+    The page draws for each person which of two is above. Which comes first in the page is drawn from the
+    seed, so that the page does not tell them apart.
 
     Raises:
         StudyError: there is no pair.
@@ -89,22 +113,22 @@ def make_study(pairs: list[Pair], seed: int) -> tuple[str, dict]:
             "that folder. Make them with scripts/run_prompts.sh --presets sjc,dsds."
         )
     rng = np.random.default_rng(seed)
-    shown, above = [], []
+    shown, place_of_ours = [], []
     for i in rng.permutation(len(pairs)):
-        pair, ours_above = pairs[i], bool(rng.integers(2))
+        pair, place = pairs[i], int(rng.integers(2))
         videos = [_video(pair.ours), _video(pair.baseline)]
-        shown.append({"prompt": pair.prompt, "videos": videos if ours_above else videos[::-1]})
-        above.append("ours" if ours_above else "baseline")
+        shown.append({"prompt": pair.prompt, "videos": videos[::-1] if place else videos})
+        place_of_ours.append(place)
     digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
     content = {"study": digest, "pairs": shown, "questions": QUESTIONS}
     # "<" must not end the script element, whatever a prompt holds
     embedded = json.dumps(content, ensure_ascii=True).replace("<", "\\u003c")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("@CONTENT@", embedded)
-    return page, {"study": digest, "seed": seed, "above": above}
+    return page, {"study": digest, "seed": seed, "ours": place_of_ours}
 
 
 def count(key: dict, answers: list[dict]) -> Tally:
-    """Return how often ours was preferred.
+    """Return what was answered, told by the key.
 
     Args:
         key: as `make_study` returned it. answers: one exported file of each person.
@@ -112,7 +136,8 @@ def count(key: dict, answers: list[dict]) -> Tally:
     Raises:
         StudyError: an answer is of another study, of a pair that it has not, or there twice.
     """
-    preferred, n, people = Counter(), Counter(), set()
+    votes: dict[str, list[Vote]] = {question: [] for question in QUESTIONS}
+    people = set()
     for answer in answers:
         if answer["study"] != key["study"]:
             raise StudyError(
@@ -120,19 +145,19 @@ def count(key: dict, answers: list[dict]) -> Tally:
             )
         if answer["person"] in people:
             raise StudyError(
-                f"a person's answers count once. Two files are of {answer['person']}. Leave one out."
+                f"a person's answers count once. Two files are of {answer['person']}. Keep the later one."
             )
         people.add(answer["person"])
         for choice in answer["choices"]:
-            if choice["pair"] >= len(key["above"]):
+            if choice["pair"] >= len(key["ours"]):
                 raise StudyError(
-                    f"answers must be of the study's {len(key['above'])} pairs. One is of pair "
+                    f"answers must be of the study's {len(key['ours'])} pairs. One is of pair "
                     f"{choice['pair']}. Leave that file out."
                 )
-            ours_above = key["above"][choice["pair"]] == "ours"
-            n[choice["question"]] += 1
-            preferred[choice["question"]] += ours_above == (choice["choice"] == "above")
-    return Tally(dict(preferred), {q: n[q] for q in QUESTIONS}, len(people))
+            above = choice["choice"] == "above"
+            ours = above == (choice["above"] == key["ours"][choice["pair"]])
+            votes[choice["question"]].append(Vote(answer["person"], choice["pair"], ours, above))
+    return Tally(votes, len(people))
 
 
 def read_answers(path: Path) -> dict:
@@ -147,7 +172,7 @@ def read_answers(path: Path) -> dict:
         for c in answer["choices"]:
             key = c["pair"], c["question"]
             valid = isinstance(c["pair"], int) and c["pair"] >= 0 and c["question"] in QUESTIONS
-            if not valid or c["choice"] not in _PLACES or key in seen:
+            if not valid or c["choice"] not in _PLACES or c["above"] not in (0, 1) or key in seen:
                 raise ValueError(f"a choice is {str(c)[:80]}")
             seen.add(key)
         who = {name: str(answer[name]) for name in ("study", "person")}
@@ -174,17 +199,22 @@ def make(
 
     Args:
         run_root: parent of the run folders.
-        out: folder that gets the two files.
+        out: folder that gets the two files; one that has a key already is refused.
         ours: preset that is compared.
         baseline: preset it is compared with.
-        seed: decides the order of the pairs, and which is above.
+        seed: decides the order of the pairs, and of the two in each, within the page.
     """
+    if (out / "key.json").exists():
+        raise StudyError(
+            f"a study's key is never written over, for answers are told by it alone. {out} has one. Choose "
+            "another folder."
+        )
     page, key = make_study(find_pairs(run_root, ours, baseline), seed)
     out.mkdir(parents=True, exist_ok=True)
     with atomic(out / "study.html") as partial:
         partial.write_text(page, encoding="utf-8")
     write_json(out / "key.json", key)
-    print(f"{len(key['above'])} pairs: {out / 'study.html'} (to give away), {out / 'key.json'} (to keep)")
+    print(f"{len(key['ours'])} pairs: {out / 'study.html'} (to give away), {out / 'key.json'} (to keep)")
 
 
 def tally(key: tyro.conf.Positional[Path], answers: tyro.conf.Positional[tuple[Path, ...]]) -> None:
@@ -194,12 +224,12 @@ def tally(key: tyro.conf.Positional[Path], answers: tyro.conf.Positional[tuple[P
         key: `key.json` of the study. answers: the files that the page saved.
     """
     counted = count(json.loads(key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
-    print(f"{counted.people} people")
+    print(f"{counted.people} people, {counted.pairs} pairs")
     for name, question in QUESTIONS.items():
-        if n := counted.n[name]:
-            low, high = counted.interval(name)
-            share = counted.preferred[name] / n
-            print(f"{question} ours {share:.0%} [{low:.0%}, {high:.0%}] of {n} answers")
+        if share := counted.share(name):
+            print(f"{question} ours {percent(share)} of {share.n} answers")
+    if above := counted.above():
+        print(f"Whatever was asked, the one above: {percent(above)}")
 
 
 if __name__ == "__main__":

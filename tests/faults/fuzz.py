@@ -47,7 +47,7 @@ def answers(data: bytes, place: Path) -> None:
     path = place / "answers.json"
     path.write_bytes(data)
     with contextlib.suppress(StudyError):
-        count({"study": "0123456789abcdef", "above": ["ours", "baseline"]}, [read_answers(path)])
+        count({"study": "0123456789abcdef", "ours": [0, 1]}, [read_answers(path)])
 
 
 def labels(data: bytes, place: Path) -> None:
