@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import Scene, draw_noise, optimize_step
@@ -42,7 +42,7 @@ def main(
     choice = choose_model(model, device)
     profile, place = choice.profile, torch.device(device)
     dtype = getattr(torch, choose_machine(device, precision).precision)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
+    denoiser = load_model(choice.location, place, dtype)
     n_steps = warmup_steps + rounds * steps * len(packs)
     scenes = [make_scene(profile, denoiser, n_steps, seed) for seed in range(max(packs))]
     for _ in range(warmup_steps):
@@ -72,7 +72,7 @@ def main(
         write_json(out, {"machine": describe(place), "model": choice.name, "rows": rows})
 
 
-def _advance(scenes: list[Scene], denoiser: StableDiffusion) -> None:
+def _advance(scenes: list[Scene], denoiser: Denoiser) -> None:
     optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
 
 

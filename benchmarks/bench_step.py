@@ -16,9 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import draw_noise, optimize_step
@@ -40,10 +39,10 @@ def main(
     """
     choice, place = choose_model(model, device), torch.device(device)
     dtype = getattr(torch, choose_machine(device, precision).precision)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
+    denoiser = load_model(choice.location, place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
-    grid, optimizer, text = scene.grid, scene.optimizer, scene.text_of_step[0]
-    guidance = torch.tensor([scene.settings.guidance], device=place)
+    grid, optimizer, cond = scene.grid, scene.optimizer, scene.cond_of_step[0]
+    scale = torch.tensor([scene.settings.guidance], device=place)
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
     def now() -> float:
@@ -66,7 +65,7 @@ def main(
         clock("render", began)
         noised = seen.latent.detach() + sigma * noise
         began = now()
-        denoiser.denoise(noised, sigma[None], text, guidance)
+        denoiser.denoise(noised, sigma[None], cond, scale)
         clock("U-Net", began)
         optimizer.zero_grad()
         began = now()

@@ -122,7 +122,7 @@ def measure_cost(
         optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
 
     steps = [timed(step) for _ in range(short.n_steps)][WARMUP_STEPS:]
-    grid, size = scenes[0].grid, denoiser.latent_size
+    grid, size = scenes[0].grid, denoiser.size
     camera = turn_cameras(size)[0]
     with torch.no_grad():
         latent = render(grid, camera).latent

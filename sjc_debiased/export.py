@@ -167,7 +167,7 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
         _, grid, denoiser = load_scene(folder, device, stopped=True)
     except (OSError, ValueError) as error:
         raise RunError(str(error)) from error
-    views = mesh_snapshots(grid, denoiser.decode, denoiser.latent_size)
+    views = mesh_snapshots(grid, denoiser.decode, denoiser.size)
     snapshots = list(tqdm(views, total=N_MESH_SNAPSHOTS, desc="views", unit="view"))
     try:
         return export_mesh(grid, snapshots, place, settings, record)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sjc_debiased.clipping import ClipSchedule, clip
-from sjc_debiased.denoiser import TIMESTEPS, Denoiser
+from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.losses import DepthLoss, center_depth_loss
 from sjc_debiased.score import paas_direction, perturb
 from voxnerf.cameras import Camera
@@ -62,7 +62,7 @@ class Scene:
 
     Attributes:
         grid: changed in place.
-        cameras, text_of_step: one camera and one text embedding [1, tokens, width] per step.
+        cameras, cond_of_step: one camera, and what the 2D model is told about its picture, per step.
         seed: decides, with the number of the step, what `draw_noise` returns.
         done: steps done; also the number of the next one.
     """
@@ -70,7 +70,7 @@ class Scene:
     grid: VoxelGrid
     optimizer: torch.optim.Optimizer
     cameras: list[Camera]
-    text_of_step: list[Tensor]
+    cond_of_step: list[Conditioning]
     settings: Settings
     seed: int
     done: int = 0
@@ -103,11 +103,10 @@ def make_optimizer(grid: VoxelGrid, settings: Settings) -> torch.optim.Adamax:
 def draw_noise(scene: Scene, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
     """Draw sigma (scalar) and noise [n_noise, c, h, w] of the next step: a function of (seed, step) alone."""
     rng = np.random.default_rng([scene.seed, scene.done])
-    timestep = int(rng.integers(*TIMESTEPS))
-    size = denoiser.latent_size
-    shape = scene.settings.n_noise, denoiser.latent_channels, size, size
+    sigma = denoiser.draw_sigma(rng)
+    shape = scene.settings.n_noise, denoiser.channels, denoiser.size, denoiser.size
     noise = rng.standard_normal(shape, dtype=np.float32)
-    return denoiser.sigmas[timestep], to_device(noise, scene.grid.density.device)
+    return sigma, to_device(noise, scene.grid.density.device)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Estimate:
 def optimize_step(
     scenes: Sequence[Scene],
     draws: Sequence[tuple[Tensor, Tensor]],
-    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    denoise: Callable[[Tensor, Tensor, Conditioning, Tensor], Tensor],
 ) -> list[Step]:
     """Do the next step of D-SDS on every scene, with one call of the 2D model for all of them.
 
@@ -145,7 +144,7 @@ def optimize_step(
 def estimate(
     scenes: Sequence[Scene],
     draws: Sequence[tuple[Tensor, Tensor]],
-    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    denoise: Callable[[Tensor, Tensor, Conditioning, Tensor], Tensor],
 ) -> list[Estimate]:
     """Render every scene for its next step and estimate the score there; the scenes stay as they are.
 
@@ -157,7 +156,7 @@ def estimate(
     denoised = denoise(
         torch.cat(noised),
         torch.cat([sigma.expand(n) for n, (sigma, _) in zip(counts, draws)]),
-        torch.cat([s.text_of_step[s.done].expand(n, -1, -1) for n, s in zip(counts, scenes)]),
+        Conditioning.cat([s.cond_of_step[s.done].repeated(n) for n, s in zip(counts, scenes)]),
         torch.cat(
             [copies.new_full((n,), s.settings.guidance) for n, copies, s in zip(counts, noised, scenes)]
         ),

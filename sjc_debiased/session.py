@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.config import Resolved
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import MESH, export_mesh
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Step
@@ -63,7 +63,7 @@ class Session:
         resolved: Resolved,
         profile: Profile,
         prompts: ViewPrompts,
-        denoiser: StableDiffusion,
+        denoiser: Denoiser,
         folder: Path,
         state: tuple[int, dict] | None,
         mesh: MeshSettings,
@@ -74,7 +74,7 @@ class Session:
             RunError: the checkpoint is of another scene.
         """
         self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
-        self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
+        self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.channels**0.5
         self.scene, self.views = build_scene(resolved, prompts, denoiser)
         settings = self.scene.settings
         if state:
@@ -202,7 +202,7 @@ class Session:
     def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
         folder, grid, decode = self.folder, self.scene.grid, self.denoiser.decode
-        size = self.denoiser.latent_size
+        size = self.denoiser.size
         previews = sorted((folder / "previews").glob("step_*.png"))
         save_score_magnitude(folder / "score_magnitude.png", previews)
         views = take_snapshots(grid, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)

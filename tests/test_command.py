@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import run_sjc
 from adapt_sd import StableDiffusion
-from sjc_debiased import prepare, session
+from sjc_debiased import loading, prepare, session
 from sjc_debiased.optimize import Scene, Settings, draw_noise
 from sjc_debiased.runs import FINISHED
 from tests.run_files import stats_of
@@ -60,7 +60,11 @@ def test_an_opaque_scene_leaves_its_meshes(command, solid_scenes):
 
 def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
     class Denoiser:
-        sigmas, latent_channels, latent_size = torch.arange(1000.0), 4, 8
+        channels, size = 4, 8
+
+        @staticmethod
+        def draw_sigma(rng):
+            return torch.tensor(float(rng.integers(10, 970)))
 
     grid = VoxelGrid(GridConfig(resolution=2))
 
@@ -209,7 +213,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setattr(prepare, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
@@ -236,7 +240,7 @@ def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
     (folder / FINISHED).unlink()
     newest = max((folder / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
-    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_a_ball_has_a_mesh(whole):
     denoiser = load_denoiser(CPU, choice, local_files_only=True)
     grid = estimate.throwaway_scene(sample_run(choice.profile), denoiser).grid
     estimate.make_ball(grid)
-    mesh = extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, denoiser.latent_size)))
+    mesh = extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, denoiser.size)))
     assert abs(mesh.vertices).max() == pytest.approx(0.6, abs=0.15)
 
 

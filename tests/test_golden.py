@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import KERNELS, on
 from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
@@ -60,7 +61,7 @@ def test_loop(golden, name):
         n_steps=12, clip=clip.get(name, ClipSchedule(None, None)), var_red=name != "no_var_red"
     )
     cameras = [Camera(pose, k, 8, 8, 0.0, 0.0) for pose, k in zip(g["c2w"], g["intrinsics"])]
-    text = [torch.zeros(1, 1, 1)] * 12
+    text = [Conditioning((torch.zeros(1, 1, 1),))] * 12
     scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
     mu, variance = torch.from_numpy(g["mu"]), float(g["data_variance"])
 

@@ -36,7 +36,7 @@ def test_twenty_steps_on_both_devices(folder, request):
         denoiser = StableDiffusion(load_pipeline(folder), torch.device(device), torch.float32)
         grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(0)).to(device)
         cameras = sample_sjc_cameras(20, 8, np.random.RandomState(0))
-        text = [denoiser.embed(["front view of a smiling cat"])] * 20
+        text = [denoiser.condition(["front view of a smiling cat"])] * 20
         scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
         for _ in range(20):
             optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
@@ -59,7 +59,7 @@ def test_a_step_never_waits_for_the_device(eps_folder, depth_loss):
     grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(0)).to("cuda")
     grid.kernel, _ = usable_kernel(grid, "triton")
     cameras = sample_sjc_cameras(20, 8, np.random.RandomState(0))
-    text = [denoiser.embed(["front view of a smiling cat"])] * 20
+    text = [denoiser.condition(["front view of a smiling cat"])] * 20
     scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
 
     def step():

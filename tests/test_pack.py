@@ -26,7 +26,7 @@ def scene_of(denoiser, prompt, seed, guidance, n_noise):
     )
     grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(seed))
     cameras = sample_sjc_cameras(20, 8, np.random.RandomState(seed))
-    text = [denoiser.embed([prompt])] * 20
+    text = [denoiser.condition([prompt])] * 20
     return Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed)
 
 

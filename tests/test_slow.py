@@ -28,12 +28,12 @@ def test_three_steps_at_full_size(sd15_folder):
     from voxnerf.grid import GridConfig, VoxelGrid
 
     denoiser = StableDiffusion(load_pipeline(str(sd15_folder)), torch.device("cpu"), torch.bfloat16)
-    assert (denoiser.latent_size, denoiser.latent_channels) == (64, 4)
+    assert (denoiser.size, denoiser.channels) == (64, 4)
     settings = Settings(n_steps=3, clip=ClipSchedule(2.0, 8.0))
     grid = VoxelGrid(GridConfig(), torch.Generator().manual_seed(0))
     before = grid.color.detach().clone()
     cameras = sample_sjc_cameras(3, 64, np.random.RandomState(0))
-    text = [denoiser.embed(["front view a smiling cat"])] * 3
+    text = [denoiser.condition(["front view a smiling cat"])] * 3
     scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
     for _ in range(3):
         (step,) = optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)

@@ -55,7 +55,7 @@ def test_a_step_reads_nothing(eps_folder, form):
     settings = Settings(n_steps=2, guidance=2.0, clip=clip, depth_weight=1.0, depth_loss=form)
     grid = on("triton", VoxelGrid(GridConfig(resolution=3), torch.Generator().manual_seed(0)))
     cameras = sample_sjc_cameras(2, 8, np.random.RandomState(0))
-    text = [denoiser.embed(["front view of a smiling cat"])] * 2
+    text = [denoiser.condition(["front view of a smiling cat"])] * 2
     scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
     scene.optimizer.step = lambda: None
     with NoReading():
