@@ -16,11 +16,10 @@ import torch
 import tyro
 
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import Scene, draw_noise, optimize_step
+from sjc_debiased.optimize import optimize_step
 
 
 def main(
@@ -47,13 +46,13 @@ def main(
     scenes = [make_scene(profile, denoiser, n_steps, seed) for seed in range(max(packs))]
     for _ in range(warmup_steps):
         for scene in scenes:
-            _advance([scene], denoiser)
+            optimize_step([scene], denoiser)
     seconds: dict[int, list[float]] = {k: [] for k in packs}
     for _ in range(rounds):
         for k in packs:
             began = time.perf_counter()
             for _ in range(steps):
-                _advance(scenes[:k], denoiser)
+                optimize_step(scenes[:k], denoiser)
             if place.type == "cuda":
                 torch.cuda.synchronize(place)
             seconds[k].append((time.perf_counter() - began) / steps)
@@ -70,10 +69,6 @@ def main(
         print(f"| {k} | {1e3 * step:.1f} | {1e3 * step / k:.1f} | {hourly:.0f} | {gain:.2f} |")
     if out:
         write_json(out, {"machine": describe(place), "model": choice.name, "rows": rows})
-
-
-def _advance(scenes: list[Scene], denoiser: Denoiser) -> None:
-    optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
 
 
 if __name__ == "__main__":

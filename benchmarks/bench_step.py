@@ -20,7 +20,7 @@ from benchmarks.common import describe, make_scene, write_json
 from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import draw_noise, optimize_step
+from sjc_debiased.optimize import optimize_step
 from voxnerf.render import render
 
 
@@ -42,7 +42,7 @@ def main(
     denoiser = load_model(choice.location, place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
     grid, optimizer, cond = scene.grid, scene.optimizer, scene.cond_of_step[0]
-    scale = torch.tensor([scene.settings.guidance], device=place)
+    scale = torch.tensor([choice.profile.guidance], device=place)
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
     def now() -> float:
@@ -55,17 +55,16 @@ def main(
 
     for step, camera in enumerate(scene.cameras):
         began = now()
-        sigma, noise = draw = draw_noise(scene, denoiser)
-        optimize_step([scene], [draw], denoiser.denoise)
+        (done,) = optimize_step([scene], denoiser)
         if step < warmup_steps:
             continue
         clock("step", began)
         began = now()
         seen = render(grid, camera)
         clock("render", began)
-        noised = seen.latent.detach() + sigma * noise
+        noised = seen.latent.detach() + done.sigma * torch.randn_like(seen.latent)
         began = now()
-        denoiser.denoise(noised, sigma[None], cond, scale)
+        denoiser.denoise(noised, done.sigma[None], cond, scale)
         clock("U-Net", began)
         optimizer.zero_grad()
         began = now()

@@ -23,7 +23,7 @@ from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
-from sjc_debiased.optimize import Scene, draw_noise, optimize_step
+from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options import Basic, KernelName, OptionError, Options
 from sjc_debiased.pictures import TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
@@ -117,11 +117,7 @@ def measure_cost(
     scenes = [throwaway_scene(replace(short, seed=seed), denoiser) for seed in range(pack)]
     for scene in scenes:
         scene.grid.kernel = machine.kernel
-
-    def step() -> None:
-        optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
-
-    steps = [timed(step) for _ in range(short.n_steps)][WARMUP_STEPS:]
+    steps = [timed(lambda: optimize_step(scenes, denoiser)) for _ in range(short.n_steps)][WARMUP_STEPS:]
     grid, size = scenes[0].grid, denoiser.size
     camera = turn_cameras(size)[0]
     with torch.no_grad():

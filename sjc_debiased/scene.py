@@ -10,6 +10,7 @@ from prompts.views import view_scheme
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
 from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -27,7 +28,9 @@ def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tupl
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)
     cond_of_step = [told[view] for view in views]
-    return Scene(grid, make_optimizer(grid, settings), cameras, cond_of_step, settings, run.seed), views
+    guidance = PAAS(run.guidance, run.n_noise, run.var_red)
+    optimizer = make_optimizer(grid, settings)
+    return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 
 
 def build_grid(run: Resolved, denoiser: Denoiser) -> VoxelGrid:

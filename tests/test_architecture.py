@@ -22,6 +22,8 @@ METHOD_ALONE = (
     "score",
     "losses",
     "optimize",
+    "guidance/__init__",
+    "guidance/paas",
     "denoiser",
     "config",
     "profiles",

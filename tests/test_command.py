@@ -14,10 +14,14 @@ from safetensors.torch import load_file
 import run_sjc
 from adapt_sd import StableDiffusion
 from sjc_debiased import loading, prepare, session
-from sjc_debiased.optimize import Scene, Settings, draw_noise
+from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.optimize import Scene, Settings, one_step
 from sjc_debiased.runs import FINISHED
 from tests.run_files import stats_of
+from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.render import render
 
 ROOT = Path(__file__).parents[1]
 N_STEPS = 60  # of `command` in conftest.py
@@ -60,18 +64,17 @@ def test_an_opaque_scene_leaves_its_meshes(command, solid_scenes):
 
 def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
     class Denoiser:
-        channels, size = 4, 8
-
         @staticmethod
         def draw_sigma(rng):
             return torch.tensor(float(rng.integers(10, 970)))
 
-    grid = VoxelGrid(GridConfig(resolution=2))
+    grid, cameras, told = VoxelGrid(GridConfig(resolution=2)), [orbit_camera(0, 0, 8, 8)], Conditioning(())
 
     def draw(seed, step):
-        scene = Scene(grid, None, [], [], Settings(n_noise=2), seed, done=step)
-        sigma, noise = draw_noise(scene, Denoiser)
-        return sigma.item(), noise
+        scene = Scene(grid, None, cameras * 501, [told] * 501, PAAS(n_noise=2), Settings(), seed, done=step)
+        query = next(one_step(scene, Denoiser))
+        picture = render(grid, *cameras).latent.detach()
+        return query.sigma.item(), (query.noised - picture) / query.sigma
 
     draws = {(seed, step): draw(seed, step) for seed in (0, 1, 77) for step in (0, 1, 500)}
     assert len({sigma for sigma, _ in draws.values()}) > 5

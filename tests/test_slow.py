@@ -22,8 +22,9 @@ def test_three_steps_at_full_size(sd15_folder):
 
     from adapt_sd import StableDiffusion
     from sjc_debiased.clipping import ClipSchedule
+    from sjc_debiased.guidance.paas import PAAS
     from sjc_debiased.loading import load_pipeline
-    from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+    from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
     from voxnerf.cameras import sample_sjc_cameras
     from voxnerf.grid import GridConfig, VoxelGrid
 
@@ -34,9 +35,8 @@ def test_three_steps_at_full_size(sd15_folder):
     before = grid.color.detach().clone()
     cameras = sample_sjc_cameras(3, 64, np.random.RandomState(0))
     text = [denoiser.condition(["front view a smiling cat"])] * 3
-    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
-    for _ in range(3):
-        (step,) = optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, PAAS(), settings, seed=0)
+    for step in optimize(scene, denoiser):
         assert torch.isfinite(step.direction).all()
     assert not torch.equal(grid.color, before)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
