@@ -69,8 +69,9 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                     continue
                 folders[id(session)] = abandoned.enter_context(folder)
                 active.append((run, session))
-                bar.initial += session.scene.done  # what was done before counts, but not for the speed
-                bar.n = bar.last_print_n = bar.n + session.scene.done
+                if not bar.disable:
+                    bar.initial += session.scene.done  # what was done before counts, but not for the speed
+                    bar.n = bar.last_print_n = bar.n + session.scene.done
             if not active:
                 return
             for (run, session), (step, failure) in zip(active[:], _step([s for _, s in active], denoiser)):
