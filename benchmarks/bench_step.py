@@ -21,7 +21,6 @@ from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import optimize_step
-from voxnerf.render import render
 
 
 def main(
@@ -41,7 +40,7 @@ def main(
     dtype = getattr(torch, choose_machine(device, precision).precision)
     denoiser = load_model(choice.location, place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
-    grid, optimizer, cond = scene.grid, scene.optimizer, scene.cond_of_step[0]
+    grid, optimizer, cond = scene.field, scene.optimizer, scene.cond_of_step[0]
     scale = torch.tensor([choice.profile.guidance], device=place)
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
@@ -60,7 +59,7 @@ def main(
             continue
         clock("step", began)
         began = now()
-        seen = render(grid, camera)
+        seen = grid.render(camera)
         clock("render", began)
         noised = seen.latent.detach() + done.sigma * torch.randn_like(seen.latent)
         began = now()

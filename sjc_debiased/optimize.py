@@ -15,8 +15,7 @@ from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Guidance, Query
 from sjc_debiased.losses import DepthLoss, center_depth_loss
 from voxnerf.cameras import Camera
-from voxnerf.grid import VoxelGrid
-from voxnerf.render import Rendering, render
+from voxnerf.field import Field, Rendering
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ class Scene:
     """Hold one object while it is optimised.
 
     Attributes:
-        grid: changed in place.
+        field: changed in place.
         cameras, cond_of_step: one camera, and what the 2D model is told about its picture, per step.
         guidance: what draws its pictures to the prompt.
         seed: decides, with the number of the step, whatever is random.
         done: steps done; also the number of the next one.
     """
 
-    grid: VoxelGrid
+    field: Field
     optimizer: torch.optim.Optimizer
     cameras: list[Camera]
     cond_of_step: list[Conditioning]
@@ -92,9 +91,9 @@ class Step:
     depth_term: Tensor | None
 
 
-def make_optimizer(grid: VoxelGrid, settings: Settings) -> torch.optim.Adamax:
+def make_optimizer(field: Field, settings: Settings) -> torch.optim.Adamax:
     """Return SJC's optimiser: Adamax, betas (0.9, 0.999), eps 1e-8, the background at its own rate."""
-    return torch.optim.Adamax(grid.parameter_groups(settings.lr, settings.background_lr))
+    return torch.optim.Adamax(field.parameter_groups(settings.lr, settings.background_lr))
 
 
 def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]:
@@ -106,7 +105,7 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
         The record of the step, whose rendering is that before the update.
     """
     settings, step, camera = scene.settings, scene.done, scene.cameras[scene.done]
-    rendering = render(scene.grid, camera, settings.emptiness_scale)
+    rendering = scene.field.render(camera, settings.emptiness_scale)
     picture = rendering.latent.detach()
     rng = np.random.default_rng([scene.seed, step])
     query = scene.guidance.ask(picture, scene.cond_of_step[step], step, rng, denoiser)

@@ -32,7 +32,7 @@ from sjc_debiased.models import Choice
 from sjc_debiased.options import KernelName, OptionError
 from sjc_debiased.record import record
 from sjc_debiased.runs import FinishedError, locked
-from sjc_debiased.scene import build_grid
+from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import Session
 from voxnerf.trial import usable_kernel
 
@@ -170,8 +170,8 @@ def open_session(
         tqdm.write(
             f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else "")
         )
-        session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh)
-        session.scene.grid.kernel = machine.kernel
+        scene, views = build_scene(run, prompts, denoiser, machine.kernel)
+        session = Session(scene, views, choice.profile, denoiser, folder, state, mesh)
         try:
             yield session
         finally:

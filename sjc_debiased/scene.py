@@ -13,12 +13,18 @@ from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
 from voxnerf.cameras import Camera, sample_sjc_cameras
-from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.grid import GridConfig, Kernel, VoxelGrid
 
 
-def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tuple[Scene, list[str]]:
-    """Build a run's scene on the device of its 2D model; return it with the view of every step."""
-    settings, grid = _settings(run), build_grid(run, denoiser)
+def build_scene(
+    run: Resolved, prompts: ViewPrompts, denoiser: Denoiser, kernel: Kernel = "auto"
+) -> tuple[Scene, list[str]]:
+    """Build a run's scene on the device of its 2D model; return it with the view of every step.
+
+    Args:
+        kernel: renders it (`prepare.try_kernel`).
+    """
+    settings, grid = _settings(run), build_grid(run, denoiser, kernel)
     rng = np.random.RandomState(run.seed)
     cameras: list[Camera] = []
     while len(cameras) < run.n_steps:  # drawn by schedules: more steps change none of the first
@@ -33,7 +39,7 @@ def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tupl
     return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 
 
-def build_grid(run: Resolved, denoiser: Denoiser) -> VoxelGrid:
+def build_grid(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> VoxelGrid:
     """Build a run's first grid on the device of its 2D model."""
     config = GridConfig(
         resolution=run.resolution,
@@ -43,7 +49,9 @@ def build_grid(run: Resolved, denoiser: Denoiser) -> VoxelGrid:
         start=run.start,
         color_scale=run.color_scale,
     )
-    return VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    grid.kernel = kernel
+    return grid
 
 
 def _settings(r: Resolved) -> Settings:

@@ -45,7 +45,7 @@ def test_scenes_together_equal_scenes_alone(eps_folder):
         optimize_step(active, denoiser)
     for one, other in zip(alone, together):
         assert one.done == other.done == 20
-        for (name, a), b in zip(one.grid.named_parameters(), other.grid.parameters()):
+        for (name, a), b in zip(one.field.named_parameters(), other.field.parameters()):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4, msg=name)
 
 
