@@ -64,10 +64,11 @@ class Denoiser(Protocol):
         """Draw a noise level as the model's training drew them, a scalar on its device."""
 
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
-        """Return D(noised; sigma), guided: [n, c, h, w] from [n, c, h, w], [n], n pictures', [n].
+        """Return D(noised; sigma), guided and without gradient: [n, c, h, w].
 
         Args:
-            scale: of classifier-free guidance (`guided`); 1 is none.
+            noised: [n, c, h, w]. sigma: [n]. cond: of n pictures.
+            scale: of classifier-free guidance (`guided`), [n]; 1 is none.
         """
 
     def encode(self, image: Tensor) -> Tensor:
