@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
 
 _COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
 
@@ -21,6 +22,9 @@ class StableDiffusion:
 
     (EDM, arXiv:2206.00364, Sec. 5, and SJC's adapter: c_skip 1, c_out -sigma, c_noise the timestep).
     A sigma is first snapped to the nearest one of the model's schedule.
+
+    Attributes:
+        sigmas: float32 [n_timesteps], ascending; `sigmas[timestep]` is the noise level of a timestep.
     """
 
     def __init__(self, pipeline, device: torch.device, dtype: torch.dtype):
@@ -55,14 +59,14 @@ class StableDiffusion:
         self.vae = _frozen(pipeline.vae, device, torch.float32)
         self.tokenizer = pipeline.tokenizer
         self.sigmas = sigma_table(pipeline.scheduler.alphas_cumprod).to(device)
-        self.latent_channels = self.unet.config.in_channels
-        self.latent_size = self.unet.config.sample_size
+        self.channels = self.unet.config.in_channels
+        self.size = self.unet.config.sample_size
         self.unet.to(memory_format=torch.channels_last)
         self._run = self.unet
-        self._unconditional = self.embed([""])
+        (self._unconditional,) = self.condition([""]).parts
 
     @torch.no_grad()
-    def embed(self, prompts: list[str]) -> Tensor:
+    def condition(self, prompts: list[str]) -> Conditioning:
         """Return the text embeddings of prompts, [n, tokens, width], in the U-Net's dtype.
 
         Raises:
@@ -76,32 +80,50 @@ class StableDiffusion:
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        return self.text_encoder(ids.to(self.device)).last_hidden_state
+        return Conditioning((self.text_encoder(ids.to(self.device)).last_hidden_state,))
+
+    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
+        """Draw the noise level of a timestep, uniformly from `TIMESTEPS`, as SJC does."""
+        return self.sigmas[int(rng.integers(*TIMESTEPS))]
 
     @torch.no_grad()
-    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor, guidance: Tensor) -> Tensor:
-        """Return D(noised; sigma) in float32, guided by `text` against the empty prompt.
+    def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
+        """Return D(noised; sigma) in float32, guided by the prompts against the empty one.
 
         Args:
-            noised: float32 [n, channels, height, width]. sigma: float32 [n]. text: [n, tokens, width].
-            guidance: scale of `guided`, float32 [n]; SJC uses 100 for 3D.
+            noised: float32 [n, channels, height, width]. sigma: float32 [n]. cond: of n pictures.
+            scale: of `guided`, float32 [n]; SJC uses 100 for 3D.
         """
+        (text,) = cond.parts
         timestep = nearest_timestep(self.sigmas, sigma)
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
         both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
         outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-        output = guided(*outputs.chunk(2), guidance[:, None, None, None])
+        output = guided(*outputs.chunk(2), scale[:, None, None, None])
         eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
         return noised - sigma * eps
 
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the scaled latents of RGB images in [-1, 1], float32 [n, channels, size, size].
+
+        Of the autoencoder's Gaussian it is the mean; threestudio's guidance takes a sample.
+
+        Args:
+            image: [n, 3, height, width], of as many pixels a latent as the autoencoder has (8 for Stable
+                Diffusion). A gradient flows back to it.
+        """
+        encoded = self.vae.encode(image.float())
+        latent = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
+        return latent * self.vae.config.scaling_factor
+
     @torch.no_grad()
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, picture: Tensor) -> Tensor:
         """Return the RGB image of latents, float32 [n, 3, 8 height, 8 width] in [-1, 1].
 
         Where the memory does not hold it, from then on one picture at a time and in tiles that are blended.
         """
-        scaled = latent.float() / self.vae.config.scaling_factor
+        scaled = picture.float() / self.vae.config.scaling_factor
         try:
             return self.vae.decode(scaled).sample.clamp(-1, 1)
         except RuntimeError as error:

@@ -111,12 +111,10 @@ def run(options: Options, command: list[str]) -> int:
     if basic.dry_run:
         return 0
     print("loading the model ...", flush=True)
-    denoiser = load_denoiser(machine, choice, local)
+    denoiser = load_denoiser(machine, choice, local, machine_options.compile)
     print("trying the renderer (at the first run it is compiled: half a minute) ...", flush=True)
     machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
     print(f"renderer: {machine.why_kernel}")
-    if machine_options.compile:
-        denoiser.compile()
     jobs = [
         (r, open_session(r, machine, choice, denoiser, basic.run_root, command, local, mesh, resume))
         for r in todo

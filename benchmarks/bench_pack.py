@@ -15,12 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import Scene, draw_noise, optimize_step
+from sjc_debiased.optimize import optimize_step
 
 
 def main(
@@ -42,18 +41,18 @@ def main(
     choice = choose_model(model, device)
     profile, place = choice.profile, torch.device(device)
     dtype = getattr(torch, choose_machine(device, precision).precision)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
+    denoiser = load_model(choice.location, place, dtype)
     n_steps = warmup_steps + rounds * steps * len(packs)
     scenes = [make_scene(profile, denoiser, n_steps, seed) for seed in range(max(packs))]
     for _ in range(warmup_steps):
         for scene in scenes:
-            _advance([scene], denoiser)
+            optimize_step([scene], denoiser)
     seconds: dict[int, list[float]] = {k: [] for k in packs}
     for _ in range(rounds):
         for k in packs:
             began = time.perf_counter()
             for _ in range(steps):
-                _advance(scenes[:k], denoiser)
+                optimize_step(scenes[:k], denoiser)
             if place.type == "cuda":
                 torch.cuda.synchronize(place)
             seconds[k].append((time.perf_counter() - began) / steps)
@@ -70,10 +69,6 @@ def main(
         print(f"| {k} | {1e3 * step:.1f} | {1e3 * step / k:.1f} | {hourly:.0f} | {gain:.2f} |")
     if out:
         write_json(out, {"machine": describe(place), "model": choice.name, "rows": rows})
-
-
-def _advance(scenes: list[Scene], denoiser: StableDiffusion) -> None:
-    optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
 
 
 if __name__ == "__main__":

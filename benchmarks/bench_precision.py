@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion
 from benchmarks.common import describe
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.loading import load_model
 from sjc_debiased.menagerie.creatures import random_creature
+from sjc_debiased.menagerie.report import Embedded
 from sjc_debiased.menagerie.train_autoencoder import encode
 from sjc_debiased.menagerie.world import portrait
 from sjc_debiased.models import choose_model
@@ -39,7 +39,7 @@ def main(
     """
     choice, place = choose_model(model, device), torch.device(device)
     denoisers = {
-        dtype: StableDiffusion(load_pipeline(choice.location), place, dtype)
+        dtype: load_model(choice.location, place, dtype)
         for dtype in (torch.float32, torch.bfloat16, torch.float16)
     }
     exact = denoisers[torch.float32]
@@ -62,9 +62,9 @@ def main(
             print(f"| {scale:g} | {str(dtype).removeprefix('torch.')} | {row} |")
 
 
-def _latents(denoiser: StableDiffusion, of_the_world: bool, n: int) -> torch.Tensor:
+def _latents(denoiser: Embedded, of_the_world: bool, n: int) -> torch.Tensor:
     if not of_the_world:
-        size = n, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size
+        size = n, denoiser.channels, denoiser.size, denoiser.size
         return torch.randn(size, generator=torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     photos = [portrait(random_creature(rng), 360 * i / n, 15.0, i).image_u8 for i in range(n)]
@@ -72,14 +72,14 @@ def _latents(denoiser: StableDiffusion, of_the_world: bool, n: int) -> torch.Ten
 
 
 def _directions(
-    denoiser: StableDiffusion, latents: torch.Tensor, noise: torch.Tensor, timestep: int, scale: float
+    denoiser: Embedded, latents: torch.Tensor, noise: torch.Tensor, timestep: int, scale: float
 ) -> torch.Tensor:
-    text = denoiser.embed(["front view of a smiling cat"])
+    cond = denoiser.condition(["front view of a smiling cat"])
     sigma = denoiser.sigmas[timestep]
     found = []
     for latent, its in zip(latents.split(1), noise.split(1)):
         noised = perturb(latent, sigma, its)
-        denoised = denoiser.denoise(noised, sigma[None], text, torch.tensor([scale], device=noised.device))
+        denoised = denoiser.denoise(noised, sigma[None], cond, torch.tensor([scale], device=noised.device))
         found.append(paas_direction(denoised, latent, noised, sigma))
     return torch.cat(found)
 

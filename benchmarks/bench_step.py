@@ -16,13 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import tyro
 
-from adapt_sd import StableDiffusion
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import choose_model
-from sjc_debiased.optimize import draw_noise, optimize_step
-from voxnerf.render import render
+from sjc_debiased.optimize import optimize_step
 
 
 def main(
@@ -40,10 +38,10 @@ def main(
     """
     choice, place = choose_model(model, device), torch.device(device)
     dtype = getattr(torch, choose_machine(device, precision).precision)
-    denoiser = StableDiffusion(load_pipeline(choice.location), place, dtype)
+    denoiser = load_model(choice.location, place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
-    grid, optimizer, text = scene.grid, scene.optimizer, scene.text_of_step[0]
-    guidance = torch.tensor([scene.settings.guidance], device=place)
+    grid, optimizer, cond = scene.field, scene.optimizer, scene.cond_of_step[0]
+    scale = torch.tensor([choice.profile.guidance], device=place)
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
     def now() -> float:
@@ -56,17 +54,16 @@ def main(
 
     for step, camera in enumerate(scene.cameras):
         began = now()
-        sigma, noise = draw = draw_noise(scene, denoiser)
-        optimize_step([scene], [draw], denoiser.denoise)
+        (done,) = optimize_step([scene], denoiser)
         if step < warmup_steps:
             continue
         clock("step", began)
         began = now()
-        seen = render(grid, camera)
+        seen = grid.render(camera)
         clock("render", began)
-        noised = seen.latent.detach() + sigma * noise
+        noised = seen.latent.detach() + done.sigma * torch.randn_like(seen.latent)
         began = now()
-        denoiser.denoise(noised, sigma[None], text, guidance)
+        denoiser.denoise(noised, done.sigma[None], cond, scale)
         clock("U-Net", began)
         optimizer.zero_grad()
         began = now()

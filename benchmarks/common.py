@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from adapt_sd import StableDiffusion
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.estimate import sample_run, throwaway_scene
 from sjc_debiased.machine import has_bfloat16_units
 from sjc_debiased.optimize import Scene
@@ -30,6 +30,6 @@ def write_json(path: Path, figures: dict) -> None:
     path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def make_scene(profile: Profile, denoiser: StableDiffusion, n_steps: int, seed: int = 0) -> Scene:
+def make_scene(profile: Profile, denoiser: Denoiser, n_steps: int, seed: int = 0) -> Scene:
     """Return a scene of a model at its start, as D-SDS optimises it."""
     return throwaway_scene(sample_run(profile, n_steps, seed), denoiser)

@@ -40,7 +40,7 @@ def check(root: Path) -> None:
     _, grid, denoiser = load_scene(folder)
     mesh = read_glb(folder / "mesh.glb")
     assert len(mesh.faces) == result["mesh"]["faces"], "the mesh that result.json tells of"
-    iou, error = check_mesh(mesh, grid, denoiser.latent_size, frames)
+    iou, error = check_mesh(mesh, grid, denoiser.size, frames)
     seconds = result["optimization_time_s"] + result["rendering_time_s"]
     print(
         f"{folder.name}: {n_steps} steps in {seconds:.0f} s; a mesh of {len(mesh.faces)} faces whose "

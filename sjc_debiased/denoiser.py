@@ -1,35 +1,81 @@
-"""The contract between a 2D diffusion model and the method: noised latent and sigma in, denoised out."""
+"""The contract between a 2D diffusion model and the method: noised picture and sigma in, denoised out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 TIMESTEPS = (10, 970)  # SJC draws timesteps uniformly from [10, 970), without annealing
 
 
-class Denoiser(Protocol):
-    """A conditional Karras denoiser D(x; sigma) in the latent space of its autoencoder.
+@dataclass(frozen=True)
+class Conditioning:
+    """What a 2D model is told about each of n pictures; the model that made it alone reads it.
 
     Attributes:
-        sigmas: float32 [n_timesteps], ascending; `sigmas[timestep]` is the noise level of a timestep.
-        latent_channels, latent_size: of one picture; 4 and 64 for Stable Diffusion 1.5.
+        parts: tensors [n, ...], such as text embeddings [n, tokens, width].
     """
 
-    sigmas: Tensor
-    latent_channels: int
-    latent_size: int
+    parts: tuple[Tensor, ...]
 
-    def embed(self, prompts: list[str]) -> Tensor:
-        """Return the text embeddings [n, tokens, width] of prompts."""
+    def __len__(self) -> int:
+        return len(self.parts[0])
 
-    def denoise(self, noised: Tensor, sigma: Tensor, text: Tensor, guidance: Tensor) -> Tensor:
-        """Return D(noised; sigma) under `text`: [n, c, h, w] from [n, c, h, w], [n], [n, t, w], [n]."""
+    def split(self) -> list[Conditioning]:
+        """Return the conditioning of each picture by itself."""
+        return [Conditioning(rows) for rows in zip(*(part.split(1) for part in self.parts))]
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Return the RGB image in [-1, 1] of latents [n, c, h, w], float32 [n, 3, H, W]."""
+    def repeated(self, n: int) -> Conditioning:
+        """Return that of n copies of each picture, the copies of one beside each other."""
+        return Conditioning(tuple(part.repeat_interleave(n, dim=0) for part in self.parts))
+
+    @staticmethod
+    def cat(several: Sequence[Conditioning]) -> Conditioning:
+        """Return that of the pictures of all, in order; all are of one model."""
+        return Conditioning(tuple(map(torch.cat, zip(*(one.parts for one in several)))))
+
+
+class Denoiser(Protocol):
+    """A conditional Karras denoiser D(x; sigma) of pictures: latents, or images if it has no autoencoder.
+
+    Attributes:
+        channels, size: of a picture, which is square; 4 and 64 for Stable Diffusion 1.5.
+        device, dtype: where it computes, and in what; pictures and answers are float32 on that device.
+    """
+
+    channels: int
+    size: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def condition(self, prompts: list[str]) -> Conditioning:
+        """Return what the model is told of n pictures by their prompts.
+
+        Raises:
+            ValueError: a prompt is longer than the model can read.
+        """
+
+    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
+        """Draw a noise level as the model's training drew them, a scalar on its device."""
+
+    def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
+        """Return D(noised; sigma), guided and without gradient: [n, c, h, w].
+
+        Args:
+            noised: [n, c, h, w]. sigma: [n]. cond: of n pictures.
+            scale: of classifier-free guidance (`guided`), [n]; 1 is none.
+        """
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the pictures of RGB images in [-1, 1], float32 [n, c, h, w]; differentiable."""
+
+    def decode(self, picture: Tensor) -> Tensor:
+        """Return the RGB images of pictures, float32 [n, 3, H, W] in [-1, 1], without gradient."""
 
 
 def sigma_table(alphas_cumprod: Tensor) -> Tensor:

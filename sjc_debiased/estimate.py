@@ -23,15 +23,14 @@ from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
-from sjc_debiased.optimize import Scene, draw_noise, optimize_step
+from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options import Basic, KernelName, OptionError, Options
 from sjc_debiased.pictures import TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
-from sjc_debiased.scene import build_scene
+from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import PREVIEW_SHARE
-from voxnerf.grid import VoxelGrid
-from voxnerf.mesh import extract_mesh
-from voxnerf.render import render
+from voxnerf.field import Field
+from voxnerf.grid import Kernel, VoxelGrid
 from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
 
 WARMUP_STEPS, TIMED_STEPS = 2, 5
@@ -85,10 +84,10 @@ def sample_run(profile: Profile, n_steps: int | None = None, seed: int = 0) -> R
     return resolve(Options(basic), profile, "throw-away", "")[0]
 
 
-def throwaway_scene(run: Resolved, denoiser: Denoiser) -> Scene:
+def throwaway_scene(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Scene:
     """Return the scene of a run at its start, with all words in its view prompts; it has no folder."""
     scheme = view_scheme(run.views, run.front_half_deg)
-    return build_scene(run, plain_prompts(run.prompt, scheme), denoiser)[0]
+    return build_scene(run, plain_prompts(run.prompt, scheme), denoiser, kernel)[0]
 
 
 def measure_cost(
@@ -114,31 +113,24 @@ def measure_cost(
         return clock() - began
 
     short = replace(run, n_steps=WARMUP_STEPS + TIMED_STEPS)
-    scenes = [throwaway_scene(replace(short, seed=seed), denoiser) for seed in range(pack)]
-    for scene in scenes:
-        scene.grid.kernel = machine.kernel
-
-    def step() -> None:
-        optimize_step(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
-
-    steps = [timed(step) for _ in range(short.n_steps)][WARMUP_STEPS:]
-    grid, size = scenes[0].grid, denoiser.latent_size
-    camera = turn_cameras(size)[0]
+    scenes = [throwaway_scene(replace(short, seed=seed), denoiser, machine.kernel) for seed in range(pack)]
+    steps = [timed(lambda: optimize_step(scenes, denoiser)) for _ in range(short.n_steps)][WARMUP_STEPS:]
+    cameras = turn_cameras(denoiser.size)
     with torch.no_grad():
-        latent = render(grid, camera).latent
+        latent = scenes[0].field.render(cameras[0]).latent
     timed(lambda: denoiser.decode(latent))  # the first of a size prepares it
     preview_s = timed(lambda: denoiser.decode(latent))
-    make_ball(grid)
-    cameras = turn_cameras(size)
+    ball = build_grid(run, denoiser, machine.kernel)
+    make_ball(ball)
     for part in (cameras[:1], cameras[:FRAMES]):  # the first of a size prepares it
-        views = take_snapshots(grid, denoiser.decode, part, upscale=2)
+        views = take_snapshots(ball, denoiser.decode, part, upscale=2)
         frame_s = timed(lambda views=views: list(views)) / len(part)
-    mesh_s, n_previews = _time_mesh(grid, size, timed)
+    mesh_s, n_previews = _time_mesh(ball, denoiser.size, timed)
     pictures_s = TURNTABLE_FRAMES * frame_s
     return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_previews * preview_s)
 
 
-def _time_mesh(grid: VoxelGrid, size: int, timed: Timed) -> tuple[float, float]:
+def _time_mesh(field: Field, size: int, timed: Timed) -> tuple[float, float]:
     """Return the seconds that a mesh takes without decoding, and how many previews' pixels it decodes.
 
     Decoding Stable Diffusion's views on a CPU takes minutes, so they are counted, and get plain pictures.
@@ -150,9 +142,10 @@ def _time_mesh(grid: VoxelGrid, size: int, timed: Timed) -> tuple[float, float]:
         n_previews += len(latents) * (latents.shape[-1] / size) ** 2
         return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
 
-    turn = list(take_snapshots(grid, count, turn_cameras(size), upscale=2))  # a run has it from its turntable
+    # A run has this turn from its turntable.
+    turn = list(take_snapshots(field, count, turn_cameras(size), upscale=2))
     n_previews = 0.0
-    return timed(lambda: extract_mesh(grid, list(mesh_snapshots(grid, count, size, turn)))), n_previews
+    return timed(lambda: field.to_mesh(list(mesh_snapshots(field, count, size, turn)))), n_previews
 
 
 def time_of_sweep(

@@ -19,7 +19,7 @@ from sjc_debiased.options import MeshFormat, OptionError
 from sjc_debiased.runs import FINISHED, RunError, atomic, locked, sha256, write_json
 
 if TYPE_CHECKING:
-    from voxnerf.grid import VoxelGrid
+    from voxnerf.field import Field
     from voxnerf.mesh import Mesh
     from voxnerf.snapshot import Snapshot
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export_mesh(
-    grid: VoxelGrid, snapshots: Sequence[Snapshot], place: Path, settings: MeshSettings, record: bool = True
+    field: Field, snapshots: Sequence[Snapshot], place: Path, settings: MeshSettings, record: bool = True
 ) -> dict:
     """Make a field's mesh, write its files, and return what was made.
 
@@ -89,10 +89,9 @@ def export_mesh(
         NoMeshError: there is no object, or it is not free of the walls; says what to try.
         OSError: a file could not be written.
     """
-    from voxnerf.mesh import extract_mesh
     from voxnerf.mesh_files import mesh_files
 
-    mesh = extract_mesh(grid, snapshots, settings.level, settings.faces, settings.texture)
+    mesh = field.to_mesh(snapshots, settings.level, settings.faces, settings.texture)
     _warn(mesh)
     record_path = place.with_name(f"{place.name}.json")
     known = _files_of(record_path)
@@ -167,7 +166,7 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
         _, grid, denoiser = load_scene(folder, device, stopped=True)
     except (OSError, ValueError) as error:
         raise RunError(str(error)) from error
-    views = mesh_snapshots(grid, denoiser.decode, denoiser.latent_size)
+    views = mesh_snapshots(grid, denoiser.decode, denoiser.size)
     snapshots = list(tqdm(views, total=N_MESH_SNAPSHOTS, desc="views", unit="view"))
     try:
         return export_mesh(grid, snapshots, place, settings, record)

@@ -1,12 +1,16 @@
-"""From a name to a loaded pipeline: find a model's files, fetch what is missing, load its parts."""
+"""From a name to a loaded model: find its files, fetch what is missing, load its parts, wrap them.
+
+The one place of the package that knows an adapter. It names it where it is used, so that no import of the
+package needs one; an adapter itself imports the contract alone.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adapt_sd import check_length, check_vocabulary
 from prompts.hub import (
     MissingError,
     cache_of,
@@ -24,6 +28,11 @@ from sjc_debiased.foreign import read_json
 from sjc_debiased.lora import Lora, add_loras, check_lora, check_peft, lora_file
 from sjc_debiased.model_files import INDEX, PATTERNS, ModelError
 from sjc_debiased.tensor_files import check_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from sjc_debiased.denoiser import Denoiser
 
 WAYS_OUT = (
     "Or name a folder or a .safetensors file: --model FOLDER; or use the embedded model: --model menagerie."
@@ -130,6 +139,8 @@ def check_prompts(location: str, prompts: list[str], local_files_only: bool = Fa
         ValueError: a prompt is too long; says what would be cut. Or the tokenizer is not the text encoder's.
         MissingError, ModelError: as `find_model`.
     """
+    from adapt_sd import check_length
+
     tokenizer = load_tokenizer(find_model(location, local_files_only))
     for prompt in prompts:
         check_length(tokenizer, prompt)
@@ -157,10 +168,11 @@ def load_tokenizer(found: Found):
     Raises:
         ModelError: it cannot be read, or is not the text encoder's.
     """
-
     if found.family:
         return single_file.clip_tokenizer(found.family)
     from transformers import CLIPTokenizer
+
+    from adapt_sd import check_vocabulary
 
     try:
         with quiet("transformers"):
@@ -196,6 +208,33 @@ def _check_merges(tokenizer) -> None:
             f"the tokenizer's merges must make its tokens. Those of {len(unmade)} of {len(model['vocab'])} "
             "are missing: merges.txt is cut. Download the model's tokenizer/ again."
         )
+
+
+def load_model(
+    location: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    local_files_only: bool = False,
+    loras: tuple[Lora, ...] = (),
+    compiled: bool = False,
+) -> Denoiser:
+    """Load a 2D model onto a device.
+
+    Args:
+        dtype: of its networks, but the autoencoder's.
+        loras: low-rank changes of the weights, added to them.
+        compiled: compile its network at the first call; it goes on without where that fails.
+
+    Raises:
+        ModelError, MissingError: as `load_pipeline`.
+        ValueError: it is none that an adapter knows.
+    """
+    from adapt_sd import StableDiffusion
+
+    denoiser = StableDiffusion(load_pipeline(location, local_files_only, loras), device, dtype)
+    if compiled:
+        denoiser.compile()
+    return denoiser
 
 
 def load_pipeline(location: str, local_files_only: bool = False, loras: tuple[Lora, ...] = ()):

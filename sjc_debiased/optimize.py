@@ -1,22 +1,21 @@
-"""One step of the method on one or more scenes: render, estimate the score, clip it, push it back."""
+"""One step of the method: render, estimate the score, clip it, push it back. And the loops around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sjc_debiased.clipping import ClipSchedule, clip
-from sjc_debiased.denoiser import TIMESTEPS, Denoiser
+from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.guidance import Guidance, Query
 from sjc_debiased.losses import DepthLoss, center_depth_loss
-from sjc_debiased.score import paas_direction, perturb
 from voxnerf.cameras import Camera
-from voxnerf.grid import VoxelGrid
-from voxnerf.rays import to_device
-from voxnerf.render import Rendering, render
+from voxnerf.field import Field, Rendering
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,7 @@ class Settings:
     Attributes:
         n_steps: optimisation steps.
         schedule_steps: over how many of them the schedules run, of bound and emptiness; 0 for all.
-        guidance: scale of classifier-free guidance (`guided`).
         lr, background_lr: Adamax step sizes.
-        n_noise: noise samples per step; var_red: SJC Eq. 16 (True) or 15.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
             multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
@@ -37,11 +34,8 @@ class Settings:
 
     n_steps: int = 10_000
     schedule_steps: int = 0
-    guidance: float = 100.0
     lr: float = 0.05
     background_lr: float = 1e-4
-    n_noise: int = 1
-    var_red: bool = True
     clip: ClipSchedule = ClipSchedule(None, None)
     emptiness_weight: float = 1e4
     emptiness_scale: float = 10.0
@@ -61,16 +55,18 @@ class Scene:
     """Hold one object while it is optimised.
 
     Attributes:
-        grid: changed in place.
-        cameras, text_of_step: one camera and one text embedding [1, tokens, width] per step.
-        seed: decides, with the number of the step, what `draw_noise` returns.
+        field: changed in place.
+        cameras, cond_of_step: one camera, and what the 2D model is told about its picture, per step.
+        guidance: what draws its pictures to the prompt.
+        seed: decides, with the number of the step, whatever is random.
         done: steps done; also the number of the next one.
     """
 
-    grid: VoxelGrid
+    field: Field
     optimizer: torch.optim.Optimizer
     cameras: list[Camera]
-    text_of_step: list[Tensor]
+    cond_of_step: list[Conditioning]
+    guidance: Guidance
     settings: Settings
     seed: int
     done: int = 0
@@ -95,85 +91,28 @@ class Step:
     depth_term: Tensor | None
 
 
-def make_optimizer(grid: VoxelGrid, settings: Settings) -> torch.optim.Adamax:
+def make_optimizer(field: Field, settings: Settings) -> torch.optim.Adamax:
     """Return SJC's optimiser: Adamax, betas (0.9, 0.999), eps 1e-8, the background at its own rate."""
-    return torch.optim.Adamax(grid.parameter_groups(settings.lr, settings.background_lr))
+    return torch.optim.Adamax(field.parameter_groups(settings.lr, settings.background_lr))
 
 
-def draw_noise(scene: Scene, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
-    """Draw sigma (scalar) and noise [n_noise, c, h, w] of the next step: a function of (seed, step) alone."""
-    rng = np.random.default_rng([scene.seed, scene.done])
-    timestep = int(rng.integers(*TIMESTEPS))
-    size = denoiser.latent_size
-    shape = scene.settings.n_noise, denoiser.latent_channels, size, size
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    return denoiser.sigmas[timestep], to_device(noise, scene.grid.density.device)
+def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]:
+    """Do the next step of D-SDS on a scene: yield what the 2D model is asked, and take its answer.
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A scene's rendering for its next step, with its graph, and what the 2D model says about it.
-
-    Attributes:
-        direction: before clipping, [1, channels, height, width], in units of predicted noise.
-    """
-
-    rendering: Rendering
-    sigma: Tensor
-    direction: Tensor
-
-
-def optimize_step(
-    scenes: Sequence[Scene],
-    draws: Sequence[tuple[Tensor, Tensor]],
-    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-) -> list[Step]:
-    """Do the next step of D-SDS on every scene, with one call of the 2D model for all of them.
-
-    Scenes share nothing but that call, so each ends as it would alone, to rounding.
-
-    Args:
-        draws: sigma and noise of each scene, see `draw_noise`.
-        denoise: `Denoiser.denoise`.
+    Whatever is random is a function of the scene's seed and the number of the step.
 
     Returns:
-        The record of each scene's step, whose rendering is that before the update.
+        The record of the step, whose rendering is that before the update.
     """
-    return [update(scene, found) for scene, found in zip(scenes, estimate(scenes, draws, denoise))]
-
-
-def estimate(
-    scenes: Sequence[Scene],
-    draws: Sequence[tuple[Tensor, Tensor]],
-    denoise: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-) -> list[Estimate]:
-    """Render every scene for its next step and estimate the score there; the scenes stay as they are.
-
-    Args: as those of `optimize_step`.
-    """
-    renderings = [render(s.grid, s.cameras[s.done], s.settings.emptiness_scale) for s in scenes]
-    noised = [perturb(r.latent, *draw) for r, draw in zip(renderings, draws)]
-    counts = [len(copies) for copies in noised]
-    denoised = denoise(
-        torch.cat(noised),
-        torch.cat([sigma.expand(n) for n, (sigma, _) in zip(counts, draws)]),
-        torch.cat([s.text_of_step[s.done].expand(n, -1, -1) for n, s in zip(counts, scenes)]),
-        torch.cat(
-            [copies.new_full((n,), s.settings.guidance) for n, copies, s in zip(counts, noised, scenes)]
-        ),
-    ).split(counts)
-    found = []
-    for scene, rendering, (sigma, _), before, after in zip(scenes, renderings, draws, noised, denoised):
-        direction = paas_direction(after, rendering.latent, before, sigma, scene.settings.var_red)
-        found.append(Estimate(rendering, sigma, direction))
-    return found
-
-
-def update(scene: Scene, found: Estimate) -> Step:
-    """Push the clipped direction and the regularisers back into a scene."""
-    settings, step = scene.settings, scene.done
-    rendering, direction = found.rendering, found.direction
+    settings, step, camera = scene.settings, scene.done, scene.cameras[scene.done]
+    rendering = scene.field.render(camera, settings.emptiness_scale)
+    picture = rendering.latent.detach()
+    rng = np.random.default_rng([scene.seed, step])
+    query = scene.guidance.ask(picture, scene.cond_of_step[step], step, rng, denoiser)
+    denoised = yield query
+    direction = scene.guidance.answer(picture, query, denoised)
     clip_value = settings.clip.value(step, settings.schedule_steps or settings.n_steps)
+    push = direction.weight * clip(direction.value, clip_value)
 
     regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
     depth_term = None
@@ -182,10 +121,49 @@ def update(scene: Scene, found: Estimate) -> Step:
         regularizer = regularizer + settings.depth_weight * depth_term
 
     scene.optimizer.zero_grad()
-    torch.autograd.backward([rendering.latent, regularizer], [-clip(direction, clip_value), None])
+    torch.autograd.backward([rendering.latent, regularizer], [-push, None])
     scene.optimizer.step()
     scene.done += 1
 
     seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, scene.cameras[step], found.sigma, seen, direction, clip_value, depth_term)
+    return Step(step, camera, query.sigma, seen, direction.value, clip_value, depth_term)
+
+
+def begin_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Callable[[], Step]]:
+    """Begin the next step of every scene, with one call of the 2D model for all of them.
+
+    The scenes stay as they are until what is returned is called, once for each, which ends its step.
+    """
+    begun = [one_step(scene, denoiser) for scene in scenes]
+    queries = [next(one) for one in begun]
+    counts = [len(query.noised) for query in queries]
+    denoised = denoiser.denoise(
+        torch.cat([query.noised for query in queries]),
+        torch.cat([query.sigma.expand(n) for n, query in zip(counts, queries)]),
+        Conditioning.cat([query.cond for query in queries]),
+        torch.cat([query.noised.new_full((n,), query.scale) for n, query in zip(counts, queries)]),
+    )
+    return [partial(_end, *one) for one in zip(begun, denoised.split(counts))]
+
+
+def optimize_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Step]:
+    """Do the next step of D-SDS on every scene, with one call of the 2D model for all of them.
+
+    Scenes share nothing but that call, so each ends as it would alone, to rounding.
+    """
+    return [end() for end in begin_step(scenes, denoiser)]
+
+
+def optimize(scene: Scene, denoiser: Denoiser) -> Iterator[Step]:
+    """Do the steps that a scene still has; yield the record of each when it is done."""
+    while scene.done < scene.settings.n_steps:
+        yield from optimize_step([scene], denoiser)
+
+
+def _end(begun: Generator[Query, Tensor, Step], denoised: Tensor) -> Step:
+    try:
+        begun.send(denoised)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a step asks the 2D model once")

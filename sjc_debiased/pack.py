@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.optimize import Estimate, Step, draw_noise, estimate, update
+from sjc_debiased.optimize import Step, begin_step
 from sjc_debiased.session import Session
 
 Job = tuple[Resolved, AbstractContextManager[Session]]
@@ -69,8 +69,9 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                     continue
                 folders[id(session)] = abandoned.enter_context(folder)
                 active.append((run, session))
-                bar.initial += session.scene.done  # what was done before counts, but not for the speed
-                bar.n = bar.last_print_n = bar.n + session.scene.done
+                if not bar.disable:
+                    bar.initial += session.scene.done  # what was done before counts, but not for the speed
+                    bar.n = bar.last_print_n = bar.n + session.scene.done
             if not active:
                 return
             for (run, session), (step, failure) in zip(active[:], _step([s for _, s in active], denoiser)):
@@ -99,34 +100,29 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
 def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None, Exception | None]]:
     """Do the next step of every session that has one; return for each its step or its error.
 
-    Where the estimate fails for all together (out of memory, say), each scene is tried alone.
+    Where asking fails for all together (out of memory, say), each scene is tried alone.
     """
     ready = [s for s in sessions if s.remaining_steps]
-    found: dict[int, Estimate | Exception] = {}
+    begun: dict[int, Callable[[], Step] | Exception] = {}
     try:
         if ready:
-            found = {id(s): e for s, e in zip(ready, _estimate(ready, denoiser))}
+            begun = dict(zip(map(id, ready), begin_step([s.scene for s in ready], denoiser)))
     except Exception as together:
         traceback.clear_frames(together.__traceback__)  # they hold the memory that was too little
         for session in ready:
             try:
-                (found[id(session)],) = _estimate([session], denoiser)
+                (begun[id(session)],) = begin_step([session.scene], denoiser)
             except Exception as alone:
                 traceback.clear_frames(alone.__traceback__)
-                found[id(session)] = alone if len(ready) > 1 else together
-    return [_update(s, found.get(id(s))) for s in sessions]
+                begun[id(session)] = alone if len(ready) > 1 else together
+    return [_end(begun.get(id(s))) for s in sessions]
 
 
-def _estimate(sessions: list[Session], denoiser: Denoiser) -> list[Estimate]:
-    scenes = [s.scene for s in sessions]
-    return estimate(scenes, [draw_noise(s, denoiser) for s in scenes], denoiser.denoise)
-
-
-def _update(session: Session, found: Estimate | Exception | None) -> tuple[Step | None, Exception | None]:
-    if not isinstance(found, Estimate):
-        return None, found
+def _end(begun: Callable[[], Step] | Exception | None) -> tuple[Step | None, Exception | None]:
+    if begun is None or isinstance(begun, Exception):
+        return None, begun
     try:
-        return update(session.scene, found), None
+        return begun(), None
     except Exception as error:
         return None, error
 

@@ -14,7 +14,7 @@ from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
-from voxnerf.render import BACKGROUND_DIST
+from voxnerf.field import BACKGROUND_DIST
 from voxnerf.snapshot import Snapshot, to_u8
 
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from adapt_sd import StableDiffusion
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert, find_masked_lm
 from prompts.views import view_scheme
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.identity import (
     extend_run,
     find_or_create_run,
@@ -25,14 +25,14 @@ from sjc_debiased.identity import (
     saved_options,
     saved_precision,
 )
-from sjc_debiased.loading import check_loras, check_prompts, find_model, load_pipeline
+from sjc_debiased.loading import check_loras, check_prompts, find_model, load_model
 from sjc_debiased.machine import Machine
 from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings
 from sjc_debiased.models import Choice
 from sjc_debiased.options import KernelName, OptionError
 from sjc_debiased.record import record
 from sjc_debiased.runs import FinishedError, locked
-from sjc_debiased.scene import build_grid
+from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import Session
 from voxnerf.trial import usable_kernel
 
@@ -100,21 +100,25 @@ def keep_precision(machine: Machine, folders: Iterable[Path]) -> Machine:
     return replace(machine, precision=begun.pop(), why="the run was begun in it")
 
 
-def load_denoiser(machine: Machine, choice: Choice, local_files_only: bool) -> StableDiffusion:
+def load_denoiser(
+    machine: Machine, choice: Choice, local_files_only: bool, compiled: bool = False
+) -> Denoiser:
     """Load the 2D model onto the machine.
+
+    Args:
+        compiled: compile its network at the first call; it goes on without where that fails.
 
     Raises:
         OptionError: its weights are out of reach, or it is none that the adapter knows.
     """
     try:
-        pipeline = load_pipeline(choice.location, local_files_only, choice.loras)
-        dtype = getattr(torch, machine.precision)
-        return StableDiffusion(pipeline, torch.device(machine.device), dtype)
+        place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
+        return load_model(choice.location, place, dtype, local_files_only, choice.loras, compiled)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
 
 
-def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: StableDiffusion) -> Machine:
+def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: Denoiser) -> Machine:
     """Return the machine with the renderer's kernel that works there, after one try on the run's own grid.
 
     Raises:
@@ -132,7 +136,7 @@ def open_session(
     run: Resolved,
     machine: Machine,
     choice: Choice,
-    denoiser: StableDiffusion,
+    denoiser: Denoiser,
     run_root: Path,
     command: list[str],
     local_files_only: bool = False,
@@ -166,8 +170,8 @@ def open_session(
         tqdm.write(
             f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else "")
         )
-        session = Session(run, choice.profile, prompts, denoiser, folder, state, mesh)
-        session.scene.grid.kernel = machine.kernel
+        scene, views = build_scene(run, prompts, denoiser, machine.kernel)
+        session = Session(scene, views, choice.profile, denoiser, folder, state, mesh)
         try:
             yield session
         finally:

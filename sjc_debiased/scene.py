@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from prompts.debias import ViewPrompts
 from prompts.views import view_scheme
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import Resolved
-from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
 from voxnerf.cameras import Camera, sample_sjc_cameras
-from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.grid import GridConfig, Kernel, VoxelGrid
 
 
-def build_scene(run: Resolved, prompts: ViewPrompts, denoiser: Denoiser) -> tuple[Scene, list[str]]:
-    """Build a run's scene on the device of its 2D model; return it with the view of every step."""
-    settings, grid = _settings(run), build_grid(run, denoiser)
+def build_scene(
+    run: Resolved, prompts: ViewPrompts, denoiser: Denoiser, kernel: Kernel = "auto"
+) -> tuple[Scene, list[str]]:
+    """Build a run's scene on the device of its 2D model; return it with the view of every step.
+
+    Args:
+        kernel: renders it (`prepare.try_kernel`).
+    """
+    settings, grid = _settings(run), build_grid(run, denoiser, kernel)
     rng = np.random.RandomState(run.seed)
     cameras: list[Camera] = []
     while len(cameras) < run.n_steps:  # drawn by schedules: more steps change none of the first
-        cameras += sample_sjc_cameras(run.schedule_steps, denoiser.latent_size, rng)
+        cameras += sample_sjc_cameras(run.schedule_steps, denoiser.size, rng)
     cameras = cameras[: run.n_steps]
     scheme = view_scheme(run.views, run.front_half_deg)
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
-    text = _embed(prompts, denoiser)
-    text_of_step = [text[view] for view in views]
-    return Scene(grid, make_optimizer(grid, settings), cameras, text_of_step, settings, run.seed), views
+    told = _condition(prompts, denoiser)
+    cond_of_step = [told[view] for view in views]
+    guidance = PAAS(run.guidance, run.n_noise, run.var_red)
+    optimizer = make_optimizer(grid, settings)
+    return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 
 
-def build_grid(run: Resolved, denoiser: Denoiser) -> VoxelGrid:
+def build_grid(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> VoxelGrid:
     """Build a run's first grid on the device of its 2D model."""
     config = GridConfig(
         resolution=run.resolution,
         half_size=run.half_size,
-        channels=denoiser.latent_channels,
+        channels=denoiser.channels,
         background_mapping=run.background,
         start=run.start,
         color_scale=run.color_scale,
     )
-    return VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    grid.kernel = kernel
+    return grid
 
 
 def _settings(r: Resolved) -> Settings:
@@ -50,8 +60,8 @@ def _settings(r: Resolved) -> Settings:
     return Settings(**{name: getattr(r, name) for name in same}, clip=clip)
 
 
-def _embed(prompts: ViewPrompts, denoiser: Denoiser) -> dict[str, Tensor]:
-    """Return the text embedding of every view, each distinct prompt embedded once."""
+def _condition(prompts: ViewPrompts, denoiser: Denoiser) -> dict[str, Conditioning]:
+    """Return what the 2D model is told about every view, each distinct prompt read once."""
     distinct = list(dict.fromkeys(prompts.sent.values()))
-    rows = dict(zip(distinct, denoiser.embed(distinct).split(1)))
+    rows = dict(zip(distinct, denoiser.condition(distinct).split()))
     return {view: rows[prompt] for view, prompt in prompts.sent.items()}

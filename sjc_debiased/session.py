@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt_sd import StableDiffusion
-from prompts.debias import ViewPrompts
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
-from sjc_debiased.config import Resolved
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import MESH, export_mesh
 from sjc_debiased.mesh_settings import MeshSettings
-from sjc_debiased.optimize import Step
+from sjc_debiased.optimize import Scene, Step
 from sjc_debiased.pictures import (
     TURNTABLE_FRAMES,
     save_contact_sheet,
@@ -27,7 +25,6 @@ from sjc_debiased.pictures import (
 )
 from sjc_debiased.profiles import Profile
 from sjc_debiased.runs import FINISHED, RunError, StatsLog, write_json
-from sjc_debiased.scene import build_scene
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
@@ -60,23 +57,25 @@ class Session:
 
     def __init__(
         self,
-        resolved: Resolved,
+        scene: Scene,
+        views: list[str],
         profile: Profile,
-        prompts: ViewPrompts,
-        denoiser: StableDiffusion,
+        denoiser: Denoiser,
         folder: Path,
         state: tuple[int, dict] | None,
         mesh: MeshSettings,
     ):
-        """Build the scene, at its start or at a checkpoint's state (steps done, tensors).
+        """Take over a scene at its start, or put it into a checkpoint's state (steps done, tensors).
+
+        Args:
+            views: the view of every step, for the log.
 
         Raises:
             RunError: the checkpoint is of another scene.
         """
         self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
-        self._magnitude_max = (resolved.clip_end or profile.clip_end) * denoiser.latent_channels**0.5
-        self.scene, self.views = build_scene(resolved, prompts, denoiser)
-        settings = self.scene.settings
+        self.scene, self.views, settings = scene, views, scene.settings
+        self._magnitude_max = (settings.clip.end or profile.clip_end) * denoiser.channels**0.5
         if state:
             self.scene.done, tensors = state
             self._restore(tensors)
@@ -192,7 +191,7 @@ class Session:
         Raises:
             DivergedError: names the parameter.
         """
-        for name, param in self.scene.grid.named_parameters():
+        for name, param in self.scene.field.named_parameters():
             if not torch.isfinite(param).all():
                 raise DivergedError(
                     f"the scene must stay finite. After step {step.step} (sigma {float(step.sigma):.4g}) its "
@@ -201,30 +200,30 @@ class Session:
 
     def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        folder, grid, decode = self.folder, self.scene.grid, self.denoiser.decode
-        size = self.denoiser.latent_size
+        folder, field, decode = self.folder, self.scene.field, self.denoiser.decode
+        size = self.denoiser.size
         previews = sorted((folder / "previews").glob("step_*.png"))
         save_score_magnitude(folder / "score_magnitude.png", previews)
-        views = take_snapshots(grid, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
+        views = take_snapshots(field, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
         turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))
         save_contact_sheet(folder / "contact_sheet.png", turn)
         save_turntable(folder / "turntable.mp4", turn)
         n_parts = 2 * N_MESH_SNAPSHOTS  # the surface takes about as long as its views
         with tqdm(desc="mesh", total=n_parts, unit="part", leave=False, disable=quiet) as bar:
             snapshots = []
-            for snapshot in mesh_snapshots(grid, decode, size, turn):
+            for snapshot in mesh_snapshots(field, decode, size, turn):
                 snapshots.append(snapshot)
                 bar.update()
             try:
-                return export_mesh(grid, snapshots, folder / MESH, self.mesh)
+                return export_mesh(field, snapshots, folder / MESH, self.mesh)
             except NoMeshError as error:
                 return {"error": str(error)}
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""
-        grid, optimizer = self.scene.grid, self.scene.optimizer
-        state = {f"grid.{name}": p for name, p in grid.named_parameters()}
-        for name, param in grid.named_parameters():
+        field, optimizer = self.scene.field, self.scene.optimizer
+        state = {f"grid.{name}": p for name, p in field.named_parameters()}
+        for name, param in field.named_parameters():
             for key, value in optimizer.state[param].items():
                 state[f"adamax.{name}.{key}"] = value
         return state
@@ -232,7 +231,7 @@ class Session:
     def _restore(self, state: dict[str, Tensor]) -> None:
         try:
             with torch.no_grad():
-                for name, param in self.scene.grid.named_parameters():
+                for name, param in self.scene.field.named_parameters():
                     param.copy_(state[f"grid.{name}"])
                     prefix = f"adamax.{name}."
                     self.scene.optimizer.state[param] = {

@@ -9,17 +9,16 @@ does only what is missing. One unit that fails never stops the rest; what failed
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
-from sjc_debiased.config import Resolved, resolve
+from sjc_debiased.config import resolve
 from sjc_debiased.identity import RunIndex, is_finished
-from sjc_debiased.machine import Machine, choose_machine
-from sjc_debiased.models import Choice, check_words, choose_model, fingerprint
+from sjc_debiased.machine import choose_machine
+from sjc_debiased.models import check_words, choose_model, fingerprint
 from sjc_debiased.options import (
     Basic,
     KernelName,
@@ -31,9 +30,9 @@ from sjc_debiased.options import (
     SJCOptions,
 )
 from sjc_debiased.presets import PresetName
-from sjc_debiased.runs import FinishedError, RunError, check_run_root
+from sjc_debiased.runs import RunError, check_run_root
+from sjc_debiased.sweep_work import INTERRUPTED, Work, do
 
-INTERRUPTED = "interrupted; the same command goes on"
 _REASONS = 5  # the most that a plan shows
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
 
@@ -93,21 +92,6 @@ class SweepOptions:
     """Parent of the run folders."""
     plan: bool = False
     """Print the plan and what it costs in hours, by a few steps that are timed now, and stop."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker must know: which runs, on which model, in which folder."""
-
-    todo: tuple[Resolved, ...]
-    machine: Machine
-    kernel: KernelName
-    choice: Choice
-    run_root: Path
-    pack: int
-    local_files_only: bool
-    command: tuple[str, ...]
-    quiet: bool = False
 
 
 @dataclass
@@ -212,41 +196,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise OptionError(f"--shard must be i/n with 1 <= i <= n. It is {text!r}. Write for example 1/4.")
     return int(part), int(parts)
-
-
-def name_of(run: Resolved) -> str:
-    """Return how the table of failures calls a unit."""
-    return f"{run.preset}: {run.prompt}, seed {run.seed}"
-
-
-def do(work: Work, denoiser=None) -> Iterator[tuple[str, str | None]]:
-    """Do a worker's runs one after the other, `pack` at a time; yield (name, error or None) as each ends.
-
-    Args:
-        denoiser: the loaded model; None loads it.
-    """
-    from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import load_denoiser, open_session, try_kernel
-
-    if not work.todo:
-        return
-    denoiser = denoiser or load_denoiser(work.machine, work.choice, work.local_files_only)
-    machine, command = try_kernel(work.machine, work.kernel, work.todo[0], denoiser), list(work.command)
-    jobs = [
-        (
-            run,
-            open_session(run, machine, work.choice, denoiser, work.run_root, command, work.local_files_only),
-        )
-        for run in work.todo
-    ]
-    for ended in run_packed(jobs, denoiser, work.pack, work.quiet):
-        error = ended.error
-        if error and not isinstance(error, (OptionError, RunError, OSError, RuntimeError)):
-            traceback.print_exception(error)
-        if isinstance(error, FinishedError):
-            error = None
-        why = INTERRUPTED if ended.stopped else None
-        yield name_of(ended.run), why if error is None else str(error) or type(error).__name__
 
 
 def main(options: SweepOptions, command: list[str]) -> int:

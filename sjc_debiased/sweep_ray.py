@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sjc_debiased.options import OptionError
-from sjc_debiased.sweep import Work, do, name_of
+from sjc_debiased.sweep_work import Work, do, name_of
 
 _RETRIES = 3
 

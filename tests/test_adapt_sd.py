@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 
 from adapt_sd import StableDiffusion, check_vocabulary
+from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.loading import check_prompts, load_pipeline
 
 CPU = torch.device("cpu")
@@ -20,10 +22,10 @@ def pipeline(request):
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_denoised_equals_the_schedulers_pred_original_sample(pipeline, timestep, guidance):
     sd = StableDiffusion(pipeline, CPU, torch.float32)
-    text, none = sd.embed(["a smiling cat"]), sd.embed([""])
+    text, none = sd.condition(["a smiling cat"]), sd.condition([""])
     noised_vp = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        outputs = [pipeline.unet(noised_vp, timestep, t).sample for t in (none, text)]
+        outputs = [pipeline.unet(noised_vp, timestep, *told.parts).sample for told in (none, text)]
     output = outputs[0] + guidance * (outputs[1] - outputs[0])
     pipeline.scheduler.set_timesteps(1000)
     reference = pipeline.scheduler.step(output, timestep, noised_vp).pred_original_sample
@@ -35,19 +37,20 @@ def test_denoised_equals_the_schedulers_pred_original_sample(pipeline, timestep,
 
 def test_each_row_has_its_own_sigma_text_and_guidance(pipeline):
     sd = StableDiffusion(pipeline, CPU, torch.float32)
-    text = sd.embed(["a smiling cat", "back view a dog"])
+    text = sd.condition(["a smiling cat", "back view a dog"])
     noised = torch.randn(2, 4, 8, 8)
     sigma = sd.sigmas[torch.tensor([50, 800])]
     guidance = torch.tensor([5.0, 2.0])
     together = sd.denoise(noised, sigma, text, guidance)
     for i in range(2):
-        alone = sd.denoise(*(t[i : i + 1] for t in (noised, sigma, text, guidance)))
+        row = slice(i, i + 1)
+        alone = sd.denoise(noised[row], sigma[row], text.split()[i], guidance[row])
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_sigma_is_snapped(pipeline):
     sd = StableDiffusion(pipeline, CPU, torch.float32)
-    noised, text = torch.randn(1, 4, 8, 8), sd.embed(["a cat"])
+    noised, text = torch.randn(1, 4, 8, 8), sd.condition(["a cat"])
     guidance = torch.tensor([5.0])
     near = sd.denoise(noised, sd.sigmas[500:501] * 1.0001, text, guidance)
     torch.testing.assert_close(near, sd.denoise(noised, sd.sigmas[500:501], text, guidance))
@@ -68,7 +71,7 @@ def test_a_compiler_is_believed_only_if_it_gives_the_same(pipeline, monkeypatch,
         return run
 
     sd = StableDiffusion(pipeline, CPU, torch.float32)
-    arguments = torch.randn(1, 4, 8, 8), sd.sigmas[300:301], sd.embed(["a cat"]), torch.tensor([5.0])
+    arguments = torch.randn(1, 4, 8, 8), sd.sigmas[300:301], sd.condition(["a cat"]), torch.tensor([5.0])
     plain = sd.denoise(*arguments)
     monkeypatch.setattr(torch, "compile", compiled)
     sd.compile()
@@ -89,13 +92,44 @@ def test_decode_is_in_range_and_undoes_the_scaling(pipeline):
     torch.testing.assert_close(image, raw.clamp(-1, 1))
 
 
+@pytest.mark.parametrize("kind", ["KL", "tiny"])
+def test_encode_is_differentiable_and_undoes_the_scaling(make_pipeline, kind):
+    pipeline = load_pipeline(str(make_pipeline()))
+    if kind == "tiny":
+        wide = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+        pipeline.vae = AutoencoderTiny(**wide, latent_channels=4, scaling_factor=0.7).eval()
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    image.requires_grad_()
+    latent = sd.encode(image)
+    assert latent.shape == (2, sd.channels, sd.size, sd.size)
+    encoded = pipeline.vae.encode(image)
+    raw = encoded.latents if kind == "tiny" else encoded.latent_dist.mode()
+    torch.testing.assert_close(latent, raw * pipeline.vae.config.scaling_factor)
+    latent[0].sum().backward()
+    assert image.grad[0].abs().sum() > 0
+    assert image.grad[1].abs().sum() == 0, "pictures have nothing to do with each other"
+    assert all(p.grad is None for p in sd.vae.parameters())
+
+
+def test_what_is_told_about_pictures_is_repeated_and_put_together():
+    one = Conditioning((torch.arange(2.0)[:, None], torch.arange(4.0).view(2, 2)))
+    assert len(one) == 2
+    twice = one.repeated(2)
+    assert twice.parts[0].flatten().tolist() == [0, 0, 1, 1]
+    assert twice.parts[1].tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]]
+    again = Conditioning.cat([*one.split(), twice])
+    assert len(again) == 6
+    assert again.parts[0].flatten().tolist() == [0, 1, 0, 0, 1, 1]
+
+
 def test_half_precision_is_close(pipeline):
     text = "a smiling cat"
     results = []
     for dtype in (torch.float32, torch.bfloat16):
         sd = StableDiffusion(pipeline, CPU, dtype)
         noised = torch.ones(1, 4, 8, 8)
-        results.append(sd.denoise(noised, sd.sigmas[400:401], sd.embed([text]), torch.tensor([2.0])))
+        results.append(sd.denoise(noised, sd.sigmas[400:401], sd.condition([text]), torch.tensor([2.0])))
     assert results[1].dtype == torch.float32
     torch.testing.assert_close(*results, atol=0.1, rtol=0.1)
 

@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 
 import run_sjc
 from adapt_sd import StableDiffusion
-from sjc_debiased import prepare, session
-from sjc_debiased.optimize import Scene, Settings, draw_noise
+from sjc_debiased import loading, prepare, session
+from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.optimize import Scene, Settings, one_step
 from sjc_debiased.runs import FINISHED
 from tests.run_files import stats_of
+from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.render import render
 
 ROOT = Path(__file__).parents[1]
 N_STEPS = 60  # of `command` in conftest.py
@@ -60,14 +64,17 @@ def test_an_opaque_scene_leaves_its_meshes(command, solid_scenes):
 
 def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
     class Denoiser:
-        sigmas, latent_channels, latent_size = torch.arange(1000.0), 4, 8
+        @staticmethod
+        def draw_sigma(rng):
+            return torch.tensor(float(rng.integers(10, 970)))
 
-    grid = VoxelGrid(GridConfig(resolution=2))
+    grid, cameras, told = VoxelGrid(GridConfig(resolution=2)), [orbit_camera(0, 0, 8, 8)], Conditioning(())
 
     def draw(seed, step):
-        scene = Scene(grid, None, [], [], Settings(n_noise=2), seed, done=step)
-        sigma, noise = draw_noise(scene, Denoiser)
-        return sigma.item(), noise
+        scene = Scene(grid, None, cameras * 501, [told] * 501, PAAS(n_noise=2), Settings(), seed, done=step)
+        query = next(one_step(scene, Denoiser))
+        picture = render(grid, *cameras).latent.detach()
+        return query.sigma.item(), (query.noised - picture) / query.sigma
 
     draws = {(seed, step): draw(seed, step) for seed in (0, 1, 77) for step in (0, 1, 500)}
     assert len({sigma for sigma, _ in draws.values()}) > 5
@@ -209,7 +216,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setattr(prepare, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
@@ -236,7 +243,7 @@ def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
     (folder / FINISHED).unlink()
     newest = max((folder / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
-    monkeypatch.setattr(prepare, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack, monkeyp
     kernels = set()
 
     def step(scenes, *rest):
-        kernels.update(s.grid.kernel for s in scenes)
+        kernels.update(s.field.kernel for s in scenes)
         return optimize_step(scenes, *rest)
 
     monkeypatch.setattr(estimate, "optimize_step", step)
@@ -109,9 +109,9 @@ def test_a_ball_has_a_mesh(whole):
 
     choice = choose_model(str(whole), "cpu")
     denoiser = load_denoiser(CPU, choice, local_files_only=True)
-    grid = estimate.throwaway_scene(sample_run(choice.profile), denoiser).grid
+    grid = estimate.throwaway_scene(sample_run(choice.profile), denoiser).field
     estimate.make_ball(grid)
-    mesh = extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, denoiser.latent_size)))
+    mesh = extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, denoiser.size)))
     assert abs(mesh.vertices).max() == pytest.approx(0.6, abs=0.15)
 
 
@@ -161,7 +161,7 @@ def test_the_menagerie_can_start(report):
 
 
 def test_missing_weights_are_said_and_nothing_is_timed(report, whole, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("sjc_debiased.prepare.load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("sjc_debiased.loading.load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     folder = copy(whole, tmp_path_factory)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     code, rows, text = report(model=str(folder))

@@ -58,7 +58,7 @@ def test_faces_are_counted_before_a_plain_wall():
     """What is painted on the background of an empty scene does not show, and the scene stays as it was."""
 
     class Decoder:
-        latent_size = 16
+        size = 16
 
         def decode(self, latent):
             return latent[:, :3]

@@ -1,11 +1,15 @@
 """Parity with the published SJC code: values and gradients to 1e-4, loops to 1e-3."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
+from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
 from tests.kernels import KERNELS, on
 from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -56,25 +60,34 @@ def test_loop(golden, name):
     grid = grid_of(10, {p: g[f"{p}0"] for p in PARAMETERS[:3]})
     end = float(g["clip_end"])
     clip = {"static": ClipSchedule(end, end), "dynamic": ClipSchedule(end / 4, end)}
-    settings = Settings(
-        n_steps=12, clip=clip.get(name, ClipSchedule(None, None)), var_red=name != "no_var_red"
-    )
+    settings = Settings(n_steps=12, clip=clip.get(name, ClipSchedule(None, None)))
     cameras = [Camera(pose, k, 8, 8, 0.0, 0.0) for pose, k in zip(g["c2w"], g["intrinsics"])]
-    text = [torch.zeros(1, 1, 1)] * 12
-    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
+    text = [Conditioning((torch.zeros(1, 1, 1),))] * 12
     mu, variance = torch.from_numpy(g["mu"]), float(g["data_variance"])
 
-    def denoise(noised, sigma, text, guidance):
-        s2 = sigma.view(-1, 1, 1, 1) ** 2
-        return (mu * s2 + noised * variance) / (variance + s2)
+    class Drawn(PAAS):
+        """What the published code drew."""
 
-    for i in range(12):
-        draw = torch.tensor(g["sigma"][i], dtype=torch.float32), torch.from_numpy(g["noise"][i : i + 1])
-        (step,) = optimize_step([scene], [draw], denoise)
+        def ask(self, picture, cond, step, rng, denoiser):
+            noise = SimpleNamespace(standard_normal=lambda shape, dtype: g["noise"][step : step + 1])
+            return super().ask(picture, cond, step, noise, denoiser)
+
+    class Gaussian:
+        def draw_sigma(self, rng):
+            return torch.tensor(g["sigma"][scene.done], dtype=torch.float32)
+
+        def denoise(self, noised, sigma, cond, scale):
+            s2 = sigma.view(-1, 1, 1, 1) ** 2
+            return (mu * s2 + noised * variance) / (variance + s2)
+
+    guidance = Drawn(var_red=name != "no_var_red")
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, guidance, settings, seed=0)
+    for i, step in enumerate(optimize(scene, Gaussian())):
         latent = step.rendering.latent
         emptiness = step.rendering.emptiness * settings.emptiness_weight_at(i)
         ours = np.array([latent.mean(), latent.std(), emptiness])
         np.testing.assert_allclose(ours, g["latent_mean_std_emptiness"][i], rtol=1e-3)
+    assert scene.done == 12
     for parameter in PARAMETERS:
         assert relative(getattr(grid, parameter), g[parameter]) < 1e-3, parameter
 

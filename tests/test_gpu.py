@@ -11,8 +11,9 @@ import torch
 
 from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.loading import load_pipeline
-from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import on
 from tests.test_golden import compare_with_published
 from tests.test_render import LOSSES, compare_tiny_gradients
@@ -30,16 +31,16 @@ pytestmark = [
 @pytest.mark.parametrize("folder", ["eps_folder", "v_folder"])
 def test_twenty_steps_on_both_devices(folder, request):
     folder = str(request.getfixturevalue(folder))
-    settings = Settings(n_steps=20, guidance=2.0, emptiness_weight=1.0, clip=ClipSchedule(2.0, 8.0))
+    settings = Settings(n_steps=20, emptiness_weight=1.0, clip=ClipSchedule(2.0, 8.0))
     grids = []
     for device in ("cpu", "cuda"):
         denoiser = StableDiffusion(load_pipeline(folder), torch.device(device), torch.float32)
         grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(0)).to(device)
         cameras = sample_sjc_cameras(20, 8, np.random.RandomState(0))
-        text = [denoiser.embed(["front view of a smiling cat"])] * 20
-        scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
+        text = [denoiser.condition(["front view of a smiling cat"])] * 20
+        scene = Scene(grid, make_optimizer(grid, settings), cameras, text, PAAS(scale=2.0), settings, seed=0)
         for _ in range(20):
-            optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+            optimize_step([scene], denoiser)
         grids.append(grid.cpu())
     torch.testing.assert_close(grids[0].color, grids[1].color, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(grids[0].density, grids[1].density, atol=1e-3, rtol=1e-3)
@@ -50,7 +51,6 @@ def test_a_step_never_waits_for_the_device(eps_folder, depth_loss):
     denoiser = StableDiffusion(load_pipeline(str(eps_folder)), torch.device("cuda"), torch.float16)
     settings = Settings(
         n_steps=20,
-        guidance=2.0,
         emptiness_weight=1.0,
         clip=ClipSchedule(2.0, 8.0),
         depth_weight=1.0,
@@ -59,11 +59,11 @@ def test_a_step_never_waits_for_the_device(eps_folder, depth_loss):
     grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(0)).to("cuda")
     grid.kernel, _ = usable_kernel(grid, "triton")
     cameras = sample_sjc_cameras(20, 8, np.random.RandomState(0))
-    text = [denoiser.embed(["front view of a smiling cat"])] * 20
-    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
+    text = [denoiser.condition(["front view of a smiling cat"])] * 20
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, PAAS(scale=2.0), settings, seed=0)
 
     def step():
-        optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+        optimize_step([scene], denoiser)
 
     for _ in range(3):  # kernels are compiled, constants are cached
         step()

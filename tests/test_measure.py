@@ -30,7 +30,7 @@ def finished_run(tmp_path):
 
 def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
     asked = []
-    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
     black = torch.zeros(100, 3, 16, 16), torch.zeros(100, 8, 8)
     monkeypatch.setattr(measuring, "git_commit", lambda: "abc-dirty")
     monkeypatch.setattr(measuring, "find_backbone", lambda net: WEIGHTS / "judge" / WEIGHTS_FILE)
@@ -61,7 +61,7 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
 
 def test_each_protocol_gets_the_pictures_in_its_own_order(monkeypatch, finished_run):
     """One rendering for both: from the front up, and along the authors' spiral from 176.4 degrees down."""
-    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
     images = torch.arange(100.0).view(100, 1, 1, 1).expand(-1, 3, 4, 4)  # each shows its azimuth over 3.6
     shown = {}
 
@@ -109,7 +109,7 @@ def test_the_script_of_the_tables_names_the_same_clip():
 
 def test_the_device_reaches_every_network(monkeypatch, finished_run):
     asked = []
-    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(latent_size=8)
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
     monkeypatch.setattr(
         measuring, "load_scene", lambda folder, device: asked.append(("scene", device)) or scene
     )

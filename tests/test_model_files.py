@@ -209,12 +209,12 @@ def test_it_loads_and_denoises_as_the_model_that_it_is(row, make, capfd):
     original = make.sd2 if row in (a_v_folder, one_file_of_2) else make.sd1
     reference = StableDiffusion(load_pipeline(str(original)), CPU, torch.float32)
     reference.v_prediction = sd.v_prediction  # which of the two it is has its own test
-    noised, text = torch.randn(1, 4, 8, 8), sd.embed(["a cat"])
-    assert not torch.equal(text, sd.embed(["a dog"]))
+    noised, text = torch.randn(1, 4, 8, 8), sd.condition(["a cat"])
+    assert not torch.equal(text.parts[0], sd.condition(["a dog"]).parts[0])
     arguments = noised, sd.sigmas[300:301], text, torch.tensor([2.0])
     exact = "fp16" not in row.__name__
     tolerance = {"atol": 0, "rtol": 0} if exact else {"atol": 0.02, "rtol": 0.02}
-    torch.testing.assert_close(text, reference.embed(["a cat"]), **tolerance)
+    torch.testing.assert_close(text.parts, reference.condition(["a cat"]).parts, **tolerance)
     torch.testing.assert_close(sd.denoise(*arguments), reference.denoise(*arguments), **tolerance)
     torch.testing.assert_close(sd.decode(noised), reference.decode(noised), **tolerance)
     out, err = capfd.readouterr()

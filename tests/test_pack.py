@@ -9,8 +9,9 @@ import torch
 from adapt_sd import StableDiffusion
 from sjc_debiased import session
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.loading import load_pipeline
-from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from sjc_debiased.runs import FINISHED
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -19,15 +20,14 @@ from voxnerf.grid import GridConfig, VoxelGrid
 def scene_of(denoiser, prompt, seed, guidance, n_noise):
     settings = Settings(
         n_steps=20,
-        guidance=guidance,
-        n_noise=n_noise,
         emptiness_weight=1.0,
         clip=ClipSchedule(0.5, 2.0),
     )
     grid = VoxelGrid(GridConfig(resolution=12), torch.Generator().manual_seed(seed))
     cameras = sample_sjc_cameras(20, 8, np.random.RandomState(seed))
-    text = [denoiser.embed([prompt])] * 20
-    return Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed)
+    text = [denoiser.condition([prompt])] * 20
+    paas = PAAS(guidance, n_noise)
+    return Scene(grid, make_optimizer(grid, settings), cameras, text, paas, settings, seed)
 
 
 def test_scenes_together_equal_scenes_alone(eps_folder):
@@ -36,16 +36,16 @@ def test_scenes_together_equal_scenes_alone(eps_folder):
     alone = [scene_of(denoiser, *kind) for kind in kinds]
     for scene in alone:
         for _ in range(20):
-            optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+            optimize_step([scene], denoiser)
     together = [scene_of(denoiser, *kind) for kind in kinds]
     for _ in range(5):  # one of them is ahead of the others
-        optimize_step(together[1:2], [draw_noise(together[1], denoiser)], denoiser.denoise)
+        optimize_step(together[1:2], denoiser)
     for _ in range(20):
         active = [s for s in together if s.done < 20]
-        optimize_step(active, [draw_noise(s, denoiser) for s in active], denoiser.denoise)
+        optimize_step(active, denoiser)
     for one, other in zip(alone, together):
         assert one.done == other.done == 20
-        for (name, a), b in zip(one.grid.named_parameters(), other.grid.parameters()):
+        for (name, a), b in zip(one.field.named_parameters(), other.field.parameters()):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4, msg=name)
 
 

@@ -293,3 +293,17 @@ def test_seamless_background_has_its_pole_on_y():
     assert ((values >= texels.min(1).values - 1e-5) & (values <= texels.max(1).values + 1e-5)).all()
     level = grid.background_at(angles(range(0, 360, 15)))
     assert level.std(dim=0).max() > 0.05, "it varies along the horizon"
+
+
+def test_before_a_plain_wall_the_object_is_the_same():
+    grid, camera = some_grid(), orbit_camera(180, 5, 6, 6)  # towards the seam of the published mapping
+    alone, before = grid.before_plain_wall(), [p.detach().clone() for p in grid.parameters()]
+    seen, with_wall = grid.render(camera), alone.render(camera)
+    torch.testing.assert_close(with_wall.opacity, seen.opacity)
+    _, directions = camera_rays(camera)
+    wall = grid.background.mean(dim=(2, 3))
+    torch.testing.assert_close(alone.background_at(directions), wall.expand(36, -1))
+    behind = (1 - seen.opacity).view(1, -1) * (grid.background_at(directions).T - wall.T)
+    torch.testing.assert_close(seen.latent - with_wall.latent, behind.view(1, 4, 6, 6))
+    assert all(torch.equal(old, new) for old, new in zip(before, grid.parameters())), "it is a copy"
+    assert grid.config.background_mapping == "published"

@@ -22,21 +22,21 @@ def test_three_steps_at_full_size(sd15_folder):
 
     from adapt_sd import StableDiffusion
     from sjc_debiased.clipping import ClipSchedule
+    from sjc_debiased.guidance.paas import PAAS
     from sjc_debiased.loading import load_pipeline
-    from sjc_debiased.optimize import Scene, Settings, draw_noise, make_optimizer, optimize_step
+    from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
     from voxnerf.cameras import sample_sjc_cameras
     from voxnerf.grid import GridConfig, VoxelGrid
 
     denoiser = StableDiffusion(load_pipeline(str(sd15_folder)), torch.device("cpu"), torch.bfloat16)
-    assert (denoiser.latent_size, denoiser.latent_channels) == (64, 4)
+    assert (denoiser.size, denoiser.channels) == (64, 4)
     settings = Settings(n_steps=3, clip=ClipSchedule(2.0, 8.0))
     grid = VoxelGrid(GridConfig(), torch.Generator().manual_seed(0))
     before = grid.color.detach().clone()
     cameras = sample_sjc_cameras(3, 64, np.random.RandomState(0))
-    text = [denoiser.embed(["front view a smiling cat"])] * 3
-    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
-    for _ in range(3):
-        (step,) = optimize_step([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
+    text = [denoiser.condition(["front view a smiling cat"])] * 3
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, PAAS(), settings, seed=0)
+    for step in optimize(scene, denoiser):
         assert torch.isfinite(step.direction).all()
     assert not torch.equal(grid.color, before)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -14,20 +14,20 @@ def test_every_step_sees_the_prompt_of_its_view(command, monkeypatch):
     monkeypatch.setattr(
         StableDiffusion,
         "denoise",
-        lambda self, noised, sigma, text, guidance: (
-            sent.append(text),
-            original(self, noised, sigma, text, guidance),
+        lambda self, noised, sigma, cond, scale: (
+            sent.append(cond.parts[0]),
+            original(self, noised, sigma, cond, scale),
         )[1],
     )
     embedded = {}
-    embed = StableDiffusion.embed
+    condition = StableDiffusion.condition
 
     def remember(self, prompts):
-        rows = embed(self, prompts)
-        embedded.update(zip(prompts, rows))
-        return rows
+        cond = condition(self, prompts)
+        embedded.update(zip(prompts, cond.parts[0]))
+        return cond
 
-    monkeypatch.setattr(StableDiffusion, "embed", remember)
+    monkeypatch.setattr(StableDiffusion, "condition", remember)
     _, (folder,) = command()
     prefixes = {"front": "front", "side": "side", "back": "backside", "top": "overhead"}
     for row, text in zip(stats_of(folder), sent):

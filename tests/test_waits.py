@@ -7,9 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.loading import load_pipeline
 from sjc_debiased.losses import center_depth_loss
-from sjc_debiased.optimize import Scene, Settings, draw_noise, estimate, make_optimizer, update
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import needs_interpreter, on
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -52,14 +53,13 @@ def test_a_step_reads_nothing(eps_folder, form):
     """All but the optimiser, whose count of steps lies on the host."""
     denoiser = StableDiffusion(load_pipeline(str(eps_folder)), torch.device("cpu"), torch.float32)
     clip = ClipSchedule(2.0, 8.0)
-    settings = Settings(n_steps=2, guidance=2.0, clip=clip, depth_weight=1.0, depth_loss=form)
+    settings = Settings(n_steps=2, clip=clip, depth_weight=1.0, depth_loss=form)
     grid = on("triton", VoxelGrid(GridConfig(resolution=3), torch.Generator().manual_seed(0)))
     cameras = sample_sjc_cameras(2, 8, np.random.RandomState(0))
-    text = [denoiser.embed(["front view of a smiling cat"])] * 2
-    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, settings, seed=0)
+    text = [denoiser.condition(["front view of a smiling cat"])] * 2
+    scene = Scene(grid, make_optimizer(grid, settings), cameras, text, PAAS(scale=2.0), settings, seed=0)
     scene.optimizer.step = lambda: None
     with NoReading():
-        (found,) = estimate([scene], [draw_noise(scene, denoiser)], denoiser.denoise)
-        update(scene, found)
+        optimize_step([scene], denoiser)
     assert scene.done == 1
     assert all(p.grad is not None for p in grid.parameters())

@@ -6,12 +6,20 @@ Source: SJC's voxel radiance field. A value sits at its voxel's centre; outside 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from voxnerf.cameras import Camera
+from voxnerf.field import EMPTINESS_SCALE, Rendering
+from voxnerf.mesh import Mesh, extract_mesh
+from voxnerf.render import render, render_antialiased
+from voxnerf.snapshot import Snapshot
 
 BackgroundMapping = Literal["published", "seamless"]
 Start = Literal["fog", "blob"]
@@ -61,7 +69,7 @@ class GridConfig:
 
 
 class VoxelGrid(nn.Module):
-    """Hold the parameters of one scene.
+    """Hold the parameters of one scene; a `Field`.
 
     Attributes:
         density: [1, 1, z, y, x], before the softplus; at the start 0, a uniform fog of 0.31326, or a blob.
@@ -85,6 +93,37 @@ class VoxelGrid(nn.Module):
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
         self.register_buffer("aabb", torch.tensor([[-half] * 3, [half] * 3]), persistent=False)
+
+    def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
+        """Render one view with SJC's ray marching."""
+        return render(self, camera, emptiness_scale)
+
+    def render_fine(self, camera: Camera, subpixels: int = 4, upscale: int = 1) -> Rendering:
+        """Render one view for the eye (`render_antialiased`)."""
+        return render_antialiased(self, camera, subpixels, upscale)
+
+    @torch.no_grad()
+    def before_plain_wall(self) -> VoxelGrid:
+        """Return a copy before its background's mean, seamless: the published mapping fades at a seam."""
+        alone = deepcopy(self)
+        alone.config = replace(self.config, background_mapping="seamless")
+        alone.background.copy_(self.background.mean(dim=(2, 3), keepdim=True).expand_as(self.background))
+        return alone
+
+    def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:
+        """Return the optimiser's groups: the background learns at its own rate (SJC: 1e-4)."""
+        own = [self.density, self.color, self.log_density_scale]
+        return [{"params": own, "lr": lr}, {"params": [self.background], "lr": background_lr}]
+
+    def to_mesh(
+        self,
+        snapshots: Sequence[Snapshot],
+        level: float | None = None,
+        n_faces: int = 20_000,
+        texture_size: int = 1024,
+    ) -> Mesh:
+        """Return the object's surface (`extract_mesh`)."""
+        return extract_mesh(self, snapshots, level, n_faces, texture_size)
 
     def density_at(self, points: Tensor) -> Tensor:
         """Return the volume density per scene unit at points [n, 3] as [n]."""
@@ -114,11 +153,6 @@ class VoxelGrid(nn.Module):
     def _lookup(self, values: Tensor, points: Tensor) -> Tensor:
         where = (points / self.config.half_size)[None, None, None]
         return F.grid_sample(values, where, align_corners=False)[0, :, 0, 0].T
-
-    def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:
-        """Return the optimiser's groups: the background learns at its own rate (SJC: 1e-4)."""
-        own = [self.density, self.color, self.log_density_scale]
-        return [{"params": own, "lr": lr}, {"params": [self.background], "lr": background_lr}]
 
 
 def _blob(resolution: int) -> Tensor:

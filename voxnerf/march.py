@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from voxnerf.grid import Kernel, VoxelGrid
 from voxnerf.rays import intersect_box
 from voxnerf.volrend import compositing_weights
+
+if TYPE_CHECKING:
+    from voxnerf.grid import Kernel, VoxelGrid
 
 WEIGHT_THRESHOLD = 1e-4  # samples below it get no color (SJC's ray_march_weight_thres)
 

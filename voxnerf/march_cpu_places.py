@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import config, njit
 
-from voxnerf.grid import GridConfig
+if TYPE_CHECKING:
+    from voxnerf.grid import GridConfig
 
 config.SLP_VECTORIZE = 1  # four channels at once; for all that numba compiles in this process from here on
 

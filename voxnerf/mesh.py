@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voxnerf.bake import Painter, Texture
 from voxnerf.cameras import Camera
-from voxnerf.grid import VoxelGrid
 from voxnerf.snapshot import Snapshot
 from voxnerf.surface import OPAQUE, find_solid, surface
 from voxnerf.zbuffer import rasterize
+
+if TYPE_CHECKING:
+    from voxnerf.grid import VoxelGrid
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
-from voxnerf.grid import VoxelGrid
+from voxnerf.field import BACKGROUND_DIST, EMPTINESS_SCALE, Rendering
 from voxnerf.march import march
 from voxnerf.rays import camera_rays
 
-EMPTINESS_SCALE = 10.0
-BACKGROUND_DIST = 10.0
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Hold one rendered view.
-
-    Attributes:
-        latent: [1, channels, height, width].
-        depth: [height, width], expected distance along the ray; the background counts as 10.
-        opacity: [height, width], 1 - what is left for the background.
-        emptiness: scalar, mean of log(1 + emptiness_scale * w) over all samples x rays.
-    """
-
-    latent: Tensor
-    depth: Tensor
-    opacity: Tensor
-    emptiness: Tensor
+if TYPE_CHECKING:
+    from voxnerf.grid import VoxelGrid
 
 
 def render(grid: VoxelGrid, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from voxnerf.cameras import Camera, orbit, orbit_camera
-from voxnerf.grid import VoxelGrid
-from voxnerf.render import BACKGROUND_DIST, render_antialiased
+from voxnerf.field import BACKGROUND_DIST, Field
 
 TURN_ELEVATION_DEG = 15.0
 _TURN_VIEWS = 12
@@ -49,7 +48,7 @@ class Snapshot:
 
 
 def take_snapshots(
-    grid: VoxelGrid,
+    field: Field,
     decode: Callable[[Tensor], Tensor],
     cameras: Sequence[Camera],
     subpixels: int = 4,
@@ -59,12 +58,12 @@ def take_snapshots(
 
     Args:
         decode: latents [n, c, h, w] -> RGB images in [-1, 1].
-        subpixels, upscale: as in `render_antialiased`.
+        subpixels, upscale: as in `Field.render_fine`.
     """
     batch = max(1, _BATCH_PIXELS // (cameras[0].height * cameras[0].width * upscale**2))
     for start in range(0, len(cameras), batch):
         part = cameras[start : start + batch]
-        renderings = [render_antialiased(grid, camera, subpixels, upscale) for camera in part]
+        renderings = [field.render_fine(camera, subpixels, upscale) for camera in part]
         with torch.no_grad():
             images = decode(torch.cat([r.latent for r in renderings]))
         for camera, rendering, image_u8 in zip(part, renderings, to_u8(images)):
@@ -75,7 +74,7 @@ def take_snapshots(
 
 
 def mesh_snapshots(
-    grid: VoxelGrid,
+    field: Field,
     decode: Callable[[Tensor], Tensor],
     size: int,
     turn: Sequence[Snapshot] = (),
@@ -92,8 +91,8 @@ def mesh_snapshots(
         for i in range(n)
     ]
     turn = turn[:: len(turn) // _TURN_VIEWS] if turn else ()
-    yield from turn or take_snapshots(grid, decode, turn_cameras(size), upscale=2)
-    yield from take_snapshots(grid, decode, others, subpixels=2)
+    yield from turn or take_snapshots(field, decode, turn_cameras(size), upscale=2)
+    yield from take_snapshots(field, decode, others, subpixels=2)
 
 
 def turn_cameras(size: int, n: int = _TURN_VIEWS) -> list[Camera]:

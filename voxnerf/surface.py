@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from voxnerf.grid import VoxelGrid
 from voxnerf.rays import camera_rays, intersect_box
 from voxnerf.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from voxnerf.grid import VoxelGrid
 
 OPAQUE = 0.5
 _N_LEVELS = 48

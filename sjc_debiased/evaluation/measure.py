@@ -44,7 +44,7 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     """
     options, grid, denoiser = load_scene(folder, device)
     _check_known(folder, options["model"], parts, clip)
-    cameras = metric_orbit(denoiser.latent_size)
+    cameras = metric_orbit(denoiser.size)
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
         "version": VERSION,

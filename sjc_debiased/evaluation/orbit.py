@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adapt_sd import StableDiffusion
 from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.loading import load_model
 from sjc_debiased.models import choose_model, fingerprint, weights_of
 from sjc_debiased.runs import FINISHED, RunError
 from voxnerf.cameras import Camera, orbit, orbit_camera
@@ -32,15 +32,13 @@ FACE_ELEVATION_DEG = 15.0
 
 
 @cache
-def model_of(location: str, device: str) -> StableDiffusion:
+def model_of(location: str, device: str) -> Denoiser:
     """Return the 2D model whose decoder turns latents into images, loaded once."""
     dtype = torch.float32 if device == "cpu" else torch.float16
-    return StableDiffusion(load_pipeline(location), torch.device(device), dtype)
+    return load_model(location, torch.device(device), dtype)
 
 
-def load_scene(
-    folder: Path, device: str = "cpu", stopped: bool = False
-) -> tuple[dict, VoxelGrid, StableDiffusion]:
+def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tuple[dict, VoxelGrid, Denoiser]:
     """Return the resolved options, the final scene and the model of a finished run.
 
     Args:
@@ -68,7 +66,7 @@ def load_scene(
     config = GridConfig(
         resolution=options["resolution"],
         half_size=options["half_size"],
-        channels=denoiser.latent_channels,
+        channels=denoiser.channels,
         background_mapping=options["background"],
     )
     grid = VoxelGrid(config)
@@ -95,7 +93,7 @@ def spiral_order() -> list[int]:
 
 
 @torch.no_grad()
-def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
+def pictures(grid: VoxelGrid, denoiser: Denoiser, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
     """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].
 
     One ray per latent pixel, as in training, decoded by the model's own decoder.
@@ -109,7 +107,7 @@ def pictures(grid: VoxelGrid, denoiser: StableDiffusion, cameras: list[Camera]) 
 
 
 @torch.no_grad()
-def face_pictures(grid: VoxelGrid, denoiser: StableDiffusion, n: int = 72) -> Tensor:
+def face_pictures(grid: VoxelGrid, denoiser: Denoiser, n: int = 72) -> Tensor:
     """Return the pictures in which faces are counted: RGB in [-1, 1], float32 [n, 3, h, w], on the CPU.
 
     SJC's radius, a low elevation, `n` azimuths from the front on. The object stands before a plain wall, its
@@ -118,6 +116,6 @@ def face_pictures(grid: VoxelGrid, denoiser: StableDiffusion, n: int = 72) -> Te
     alone = deepcopy(grid)
     alone.config = replace(grid.config, background_mapping="seamless")  # the published one fades at its seam
     alone.background.copy_(grid.background.mean(dim=(2, 3), keepdim=True).expand_as(grid.background))
-    size = denoiser.latent_size
+    size = denoiser.size
     cameras = [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
     return pictures(alone, denoiser, cameras)[0]

@@ -7,6 +7,7 @@ of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import imageio.v3 as iio
 import numpy as np
@@ -14,9 +15,9 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from adapt_sd import StableDiffusion
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.intervals import wilson
-from sjc_debiased.loading import load_pipeline
+from sjc_debiased.loading import load_model
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
@@ -33,29 +34,35 @@ _PER_CELL = 16
 _PER_JUDGE_ROW = 200
 
 
-def load_denoiser(weights: Path = WEIGHTS) -> StableDiffusion:
+class Embedded(Denoiser, Protocol):
+    """The embedded model, of which a sampler and the judge's table know more than the method does."""
+
+    sigmas: Tensor
+    vae: AutoencoderTiny
+
+
+def load_denoiser(weights: Path = WEIGHTS) -> Embedded:
     """Return the embedded model on this machine, in its precision."""
     machine = choose_machine()
     place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
-    return StableDiffusion(load_pipeline(str(weights)), place, dtype)
+    return load_model(str(weights), place, dtype)
 
 
 @torch.no_grad()
-def sample(denoiser: StableDiffusion, prompts: list[str], seed: int, n_steps: int = SAMPLE_STEPS) -> Tensor:
+def sample(denoiser: Embedded, prompts: list[str], seed: int, n_steps: int = SAMPLE_STEPS) -> Tensor:
     """Return one sample per prompt as RGB images in [-1, 1], float32 [n, 3, h, w].
 
     Deterministic sampling of the probability-flow ODE with Euler steps (EDM, arXiv:2206.00364, without
     the second-order correction), evenly spaced in timesteps: the same as DDIM.
     """
-    size = denoiser.latent_size
-    shape = len(prompts), denoiser.latent_channels, size, size
+    shape = len(prompts), denoiser.channels, denoiser.size, denoiser.size
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(denoiser.device)
     ticks = torch.linspace(len(denoiser.sigmas) - 1, 0, n_steps + 1).round().long()
-    text, latent = denoiser.embed(prompts), noise * denoiser.sigmas[-1]
-    guidance = noise.new_full((len(prompts),), SAMPLE_GUIDANCE)
+    cond, latent = denoiser.condition(prompts), noise * denoiser.sigmas[-1]
+    scale = noise.new_full((len(prompts),), SAMPLE_GUIDANCE)
     for here, there in zip(ticks, ticks[1:]):
         sigma = denoiser.sigmas[here].expand(len(prompts))
-        denoised = denoiser.denoise(latent, sigma, text, guidance)
+        denoised = denoiser.denoise(latent, sigma, cond, scale)
         latent = denoised + (latent - denoised) * (denoiser.sigmas[there] / denoiser.sigmas[here])
     return denoiser.decode(latent)
 
@@ -93,7 +100,7 @@ def _world_sheet() -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _sample_sheet(denoiser: StableDiffusion) -> np.ndarray:
+def _sample_sheet(denoiser: Embedded) -> np.ndarray:
     rows = []
     for kind in KINDS:
         article = "an" if kind[0] in "aeiou" else "a"
@@ -147,7 +154,7 @@ def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
     return "\n".join([title, "", what, head, "|---|---|---|---|---|", *rows, ""])
 
 
-def _view_table(denoiser: StableDiffusion, judge: Judge) -> str:
+def _view_table(denoiser: Embedded, judge: Judge) -> str:
     """Judge samples of every kind under every view prompt."""
     rows = []
     for kind in KINDS:
@@ -168,7 +175,7 @@ def _view_table(denoiser: StableDiffusion, judge: Judge) -> str:
     return "\n".join([title, "", setting, "| kind | front | side | back |", "|---|---|---|---|", *rows, ""])
 
 
-def _bias_table(denoiser: StableDiffusion, judge: Judge) -> str:
+def _bias_table(denoiser: Embedded, judge: Judge) -> str:
     """Count faces in samples where none should be seen."""
     rows = []
     for form in (

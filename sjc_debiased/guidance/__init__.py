@@ -1,0 +1,66 @@
+"""The contract of guidance: what is asked of the 2D model, and what is made of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from sjc_debiased.denoiser import Conditioning, Denoiser
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the 2D model is asked about one picture, in n noised copies.
+
+    Attributes:
+        noised: [n, channels, height, width], without gradient.
+        sigma: noise level of all copies, scalar.
+        cond: of the n copies.
+        scale: of classifier-free guidance.
+    """
+
+    noised: Tensor
+    sigma: Tensor
+    cond: Conditioning
+    scale: float
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where a picture should go.
+
+    Attributes:
+        value: [1, channels, height, width], without gradient, in units of predicted noise: what is clipped.
+        weight: w(t), which multiplies what clipping leaves, scalar.
+    """
+
+    value: Tensor
+    weight: Tensor | float = 1.0
+
+
+class Guidance(Protocol):
+    """What draws a picture towards its prompt. The loop calls the 2D model in between, for several scenes."""
+
+    def ask(
+        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+    ) -> Query:
+        """Return what to ask about a picture.
+
+        Args:
+            picture: [1, channels, height, width], without gradient.
+            cond: of this one picture.
+            step: 0-based number of the optimisation step.
+            rng: of this step; whatever is random is drawn from it.
+            denoiser: that will be asked; it draws the noise level.
+        """
+
+    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+        """Return where the picture should go.
+
+        Args:
+            picture: as `ask` had it. query: what `ask` returned.
+            denoised: D of each noised copy, [n, channels, height, width].
+        """

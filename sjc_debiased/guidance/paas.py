@@ -1,0 +1,40 @@
+"""SJC's guidance: perturb the picture, denoise the copies, average (`score`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.guidance import Direction, Query
+from sjc_debiased.score import paas_direction, perturb
+from voxnerf.rays import to_device
+
+
+@dataclass(frozen=True)
+class PAAS:
+    """Perturb-and-average scoring; every noise level has the same weight.
+
+    Attributes:
+        scale: of classifier-free guidance; the default is SJC's on Stable Diffusion.
+        n_noise: noised copies per step; var_red: SJC Eq. 16 (True) or 15.
+    """
+
+    scale: float = 100.0
+    n_noise: int = 1
+    var_red: bool = True
+
+    def ask(
+        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+    ) -> Query:
+        """Return `n_noise` copies of the picture, noised to one level that the 2D model draws."""
+        sigma = denoiser.draw_sigma(rng)
+        noise = rng.standard_normal((self.n_noise, *picture.shape[1:]), dtype=np.float32)
+        noised = perturb(picture, sigma, to_device(noise, picture.device))
+        return Query(noised, sigma, cond.repeated(self.n_noise), self.scale)
+
+    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+        """Return sigma * score."""
+        return Direction(paas_direction(denoised, picture, query.noised, query.sigma, self.var_red))

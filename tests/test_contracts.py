@@ -1,0 +1,160 @@
+"""A third kind behind every contract, none of which the product knows: its loop runs with them unchanged."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from sjc_debiased.checkpoints import newest_state
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.guidance import Direction, Query
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.mesh_settings import DEFAULT_MESH
+from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize, optimize_step
+from sjc_debiased.pack import run_packed
+from sjc_debiased.profiles import Profile
+from sjc_debiased.runs import FINISHED
+from sjc_debiased.session import Session
+from tests.run_files import stats_of
+from voxnerf.cameras import orbit
+from voxnerf.field import Rendering
+from voxnerf.surface import NoMeshError
+
+CHANNELS, SIZE, N_STEPS = 3, 8, 20
+
+
+class Gaussian:
+    """The exact denoiser of N(mu, spread^2) in pixel space, where mu is as long as its prompt."""
+
+    channels, size, device, dtype = CHANNELS, SIZE, torch.device("cpu"), torch.float32
+    spread = 0.5
+
+    def __init__(self):
+        self.asked = []
+
+    def condition(self, prompts):
+        return Conditioning((torch.tensor([len(prompt) / 10 for prompt in prompts]),))
+
+    def draw_sigma(self, rng):
+        return torch.tensor(rng.uniform(0.5, 2.0), dtype=torch.float32)
+
+    def denoise(self, noised, sigma, cond, scale):
+        self.asked.append((len(noised), scale.tolist()))
+        (mu,) = (part.view(-1, 1, 1, 1) for part in cond.parts)
+        s2 = sigma.view(-1, 1, 1, 1) ** 2
+        return (mu * s2 + noised * self.spread**2) / (self.spread**2 + s2)
+
+    def encode(self, image):
+        return image
+
+    def decode(self, picture):
+        return picture.clamp(-1, 1)
+
+
+class Pull:
+    """Guidance to one value, whatever the 2D model says; its weight falls with the step."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def ask(self, picture, cond, step, rng, denoiser):
+        return Query(picture, denoiser.draw_sigma(rng), cond, scale=float(step))
+
+    def answer(self, picture, query, denoised):
+        return Direction(self.value - picture, weight=1 / (1 + query.scale))
+
+
+class Plane(nn.Module):
+    """A field that is one picture, seen alike from everywhere."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.picture = nn.Parameter(torch.full((1, CHANNELS, SIZE, SIZE), value))
+
+    def render(self, camera, emptiness_scale=10.0):
+        flat = self.picture[0, 0] * 0 + 1
+        return Rendering(self.picture * 1, flat, flat, self.picture.sum() * 0)
+
+    @torch.no_grad()
+    def render_fine(self, camera, subpixels=4, upscale=1):
+        seen = vars(self.render(camera))
+        latent = seen["latent"].repeat_interleave(upscale, -1).repeat_interleave(upscale, -2)
+        flat = torch.ones(SIZE * upscale, SIZE * upscale)
+        return Rendering(latent, flat, flat, latent.sum())
+
+    def before_plain_wall(self):
+        return self
+
+    def parameter_groups(self, lr, background_lr):
+        return [{"params": [self.picture], "lr": lr}]
+
+    def to_mesh(self, snapshots, level=None, n_faces=20_000, texture_size=1024):
+        raise NoMeshError("a plane is no object")
+
+
+def scene_of(guidance, prompt="a cat", value=0.0, clip=(None, None), lr=0.1):
+    settings = Settings(N_STEPS, lr=lr, clip=ClipSchedule(*clip))
+    plane = Plane(value)
+    told = Gaussian().condition([prompt])
+    optimizer = make_optimizer(plane, settings)
+    return Scene(plane, optimizer, orbit(N_STEPS, SIZE, 15.0), [told] * N_STEPS, guidance, settings, seed=3)
+
+
+def test_paas_of_many_copies_finds_the_mean_of_the_prompt():
+    """SJC's guidance on the other two: the scene goes where the closed form says, mu = 0.5."""
+    scene = scene_of(PAAS(n_noise=64), lr=0.08)
+    steps = list(optimize(scene, Gaussian()))
+    assert [step.step for step in steps] == list(range(N_STEPS))
+    first = steps[0]
+    expected = first.sigma * (0.5 - 0.0) / (Gaussian.spread**2 + first.sigma**2)
+    assert first.direction.mean() == pytest.approx(expected.item(), abs=0.02)
+    assert scene.field.picture.mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_is_clipped_is_weighted_after():
+    """The push on the picture is -weight x clip(value), and nothing else."""
+    scene = scene_of(Pull(3.0), clip=(2.0, 2.0))
+    scene.optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
+    plane = scene.field
+    for expected in (-2.0, -1.0):  # weights 1 and 1/2
+        plane.picture.grad = None
+        (step,) = optimize_step([scene], Gaussian())
+        assert (step.direction == 3.0).all(), "the record is of what is clipped, before it is"
+        torch.testing.assert_close(plane.picture.grad, torch.full_like(plane.picture, expected))
+
+
+@contextmanager
+def opened(scene, denoiser, folder):
+    folder.mkdir(exist_ok=True)
+    views = ["front"] * N_STEPS
+    session = Session(scene, views, Profile(), denoiser, folder, newest_state(folder), DEFAULT_MESH)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def test_a_pack_of_them_runs_to_its_results(tmp_path: Path):
+    """Different guidances in one call of the 2D model; logs, checkpoints and pictures as of any run."""
+    scenes = [scene_of(Pull(0.5), lr=0.1), scene_of(PAAS(scale=7.0, n_noise=2), "a longer prompt")]
+    denoiser, run = Gaussian(), SimpleNamespace(n_steps=N_STEPS)
+    jobs = [(run, opened(scene, denoiser, tmp_path / str(i))) for i, scene in enumerate(scenes)]
+    ended = list(run_packed(jobs, denoiser, pack=2, quiet=True))
+    assert [end.error for end in ended] == [None, None]
+    assert denoiser.asked == [(3, [float(step), 7.0, 7.0]) for step in range(N_STEPS)]
+    for folder in (tmp_path / "0", tmp_path / "1"):
+        assert [row["step"] for row in stats_of(folder)] == list(range(N_STEPS))
+        result = json.loads((folder / FINISHED).read_text())
+        assert result["mesh"] == {"error": "a plane is no object"}
+        assert (folder / "turntable.mp4").stat().st_size > 0
+    saved = load_file(tmp_path / "0" / "checkpoints" / f"step_{N_STEPS:06d}.safetensors")
+    assert torch.equal(saved["grid.picture"], scenes[0].field.picture)
+    alone = scene_of(Pull(0.5), lr=0.1)
+    list(optimize(alone, Gaussian()))
+    torch.testing.assert_close(alone.field.picture, scenes[0].field.picture)

@@ -1,0 +1,77 @@
+"""The contract of a field: what the method, the pictures and the export ask of a scene, whatever holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from voxnerf.cameras import Camera
+
+if TYPE_CHECKING:
+    from voxnerf.mesh import Mesh
+    from voxnerf.snapshot import Snapshot
+
+EMPTINESS_SCALE = 10.0
+BACKGROUND_DIST = 10.0
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Hold one rendered view.
+
+    Attributes:
+        latent: [1, channels, height, width].
+        depth: [height, width], expected distance along the ray; the background counts as 10.
+        opacity: [height, width], 1 - what is left for the background.
+        emptiness: scalar, mean of log(1 + emptiness_scale * w) over all samples x rays.
+    """
+
+    latent: Tensor
+    depth: Tensor
+    opacity: Tensor
+    emptiness: Tensor
+
+
+class Field(Protocol):
+    """An `nn.Module` that holds one object and what is behind it."""
+
+    def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
+        """Return one view, differentiable in the parameters; one ray per pixel of the camera."""
+
+    def render_fine(self, camera: Camera, subpixels: int = 4, upscale: int = 1) -> Rendering:
+        """Return one view for the eye: of `upscale` times the camera's size, without gradient or emptiness.
+
+        Args:
+            subpixels: rays along each side of a camera's pixel, over which the view is averaged.
+        """
+
+    def before_plain_wall(self) -> Field:
+        """Return the object as it is, before a background of one color, the mean of its own."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what is optimised, and saved, under these names."""
+
+    def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:
+        """Return the optimiser's groups, each with its step size; together they are all parameters."""
+
+    def to_mesh(
+        self,
+        snapshots: Sequence[Snapshot],
+        level: float | None = None,
+        n_faces: int = 20_000,
+        texture_size: int = 1024,
+    ) -> Mesh:
+        """Return the object's surface with its colors.
+
+        Args:
+            snapshots: views that give the colors (`mesh_snapshots`).
+            level: density of the surface, where it has one to choose; None chooses it.
+            n_faces: at most so many triangles.
+            texture_size: pixels of the texture's sides; 0 for colors of vertices alone.
+
+        Raises:
+            NoMeshError: there is no object.
+        """
