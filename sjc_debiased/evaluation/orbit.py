@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -113,9 +111,7 @@ def face_pictures(grid: VoxelGrid, denoiser: Denoiser, n: int = 72) -> Tensor:
     SJC's radius, a low elevation, `n` azimuths from the front on. The object stands before a plain wall, its
     background's mean: what is painted there is no part of it and was taken for faces.
     """
-    alone = deepcopy(grid)
-    alone.config = replace(grid.config, background_mapping="seamless")  # the published one fades at its seam
-    alone.background.copy_(grid.background.mean(dim=(2, 3), keepdim=True).expand_as(grid.background))
+    alone = grid.before_plain_wall()
     size = denoiser.size
     cameras = [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
     return pictures(alone, denoiser, cameras)[0]
