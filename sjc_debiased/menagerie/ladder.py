@@ -1,0 +1,179 @@
+"""The ladder: at which rung, from the truth down to an object from nothing, does a model or a setting fail?
+
+    python -m sjc_debiased.menagerie.ladder --prompt "a smiling panda" --debias [--rungs keep scratch]
+
+Each rung starts the loop from less, and what fails on one need not be tried on the next:
+
+- `fit`: no loop. The field fitted to the true creature's photos. Fails: renderer, grid, or autoencoder.
+- `keep`: the loop from there. Fails: the 2D model does not want what is true.
+- `erased`: from the creature without its face. Fails: nothing pulls a face in from the front.
+- `blurred`: from the truth averaged over cubes of 9 voxels. Fails: coarse shape does not lead to fine.
+- `scratch`: from the model's own start, the whole run. Fails: nothing leads to the coarse shape.
+
+All options of `run_sjc.py` hold, so that a setting is tried here before it is tried on objects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm, trange
+from tyro.conf import OmitArgPrefixes
+
+from sjc_debiased.evaluation.orbit import face_pictures
+from sjc_debiased.evaluation.success import FaceCount, count_faces
+from sjc_debiased.menagerie.judge import Judge
+from sjc_debiased.menagerie.truth import FIT_STEPS, Truths, blur, creature_of
+from sjc_debiased.optimize import Scene, optimize_step
+from sjc_debiased.options import Options
+from sjc_debiased.proposals import sheet
+from voxnerf.grid import VoxelGrid
+from voxnerf.snapshot import take_snapshots, turn_cameras
+
+Rung = Literal["fit", "keep", "erased", "blurred", "scratch"]
+RUNGS: tuple[Rung, ...] = ("fit", "keep", "erased", "blurred", "scratch")
+_BLUR_VOXELS = 9
+_N_FACES = 36
+_N_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class LadderOptions:
+    """Climb down the ladder with the options of a run, and say where it fails."""
+
+    run: OmitArgPrefixes[Options]
+    rungs: tuple[Rung, ...] = RUNGS
+    """Which rungs, in the ladder's order."""
+    fit_steps: int = FIT_STEPS
+    """Steps of the regression that fits a field to the truth."""
+    mend_steps: int = 300
+    """Steps of the loop on keep, erased and blurred; scratch takes all of its run's."""
+    proposals: bool = False
+    """Also show what the 2D model wants of every field before the loop (timesteps by guidance)."""
+    out: Path = Path("runs/ladder")
+    """Folder for the pictures and `ladder.json`; a new one is made beside it if it exists."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of one object on one rung; `coverage` is the share of opaque pixels over a turn."""
+
+    prompt: str
+    rung: Rung
+    faces: FaceCount
+    coverage: float
+    a_lpips: float | None
+
+    def __str__(self) -> str:
+        """Return the line that is printed."""
+        f = self.faces
+        word = "one face, in front" if f.success else f"{f.arcs} faces"
+        seen = f"front {f.in_front!s:5} back {f.at_back!s:5} share {f.share:.2f}"
+        perceptual = "A-LPIPS not measured" if self.a_lpips is None else f"A-LPIPS {self.a_lpips:.4f}"
+        return f"{self.rung:8} {self.prompt:40} {word:20} {seen}  coverage {self.coverage:.2f}  {perceptual}"
+
+
+def climb(o: LadderOptions) -> Iterator[Found]:
+    """Yield what became of every prompt on every rung; leave pictures and a table in a new folder."""
+    from sjc_debiased.config import resolve
+    from sjc_debiased.machine import choose_machine
+    from sjc_debiased.models import choose_model, identify
+    from sjc_debiased.pictures import write_png
+    from sjc_debiased.prepare import load_denoiser, plan_prompts, try_kernel
+    from sjc_debiased.runs import write_json
+    from sjc_debiased.scene import build_scene
+
+    machine = choose_machine(o.run.machine.device, o.run.machine.precision)
+    choice = choose_model(o.run.basic.model, machine.device)
+    runs = resolve(o.run, choice.profile, choice.name, identify(choice, True))
+    creatures = [creature_of(run.prompt) for run in runs]
+    prompts = [plan_prompts(run, choice, local_files_only=True) for run in runs]
+    denoiser = load_denoiser(machine, choice, local_files_only=True)
+    kernel = try_kernel(machine, o.run.machine.kernel, runs[0], denoiser).kernel
+    judge, folder, all_found = Judge(), new_folder(o.out), []
+    truths = Truths(denoiser, o.fit_steps)
+    for rung in (rung for rung in RUNGS if rung in o.rungs):
+        scenes = [build_scene(run, p, denoiser, kernel)[0] for run, p in zip(runs, prompts)]
+        for i, (scene, creature) in enumerate(zip(scenes, creatures)):
+            if rung != "scratch":
+                truths.show(scene.field, replace(creature, faceless=rung == "erased"))
+            if rung == "blurred":
+                blur(scene.field, _BLUR_VOXELS)
+            if o.proposals:
+                write_png(folder / f"proposals_{rung}_{i}.png", sheet(scene.field, denoiser, prompts[i].sent))
+        n_steps = {"fit": 0, "scratch": runs[0].n_steps}.get(rung, o.mend_steps)
+        optimize(scenes, denoiser, n_steps, rung)
+        rows = []
+        for run, scene in zip(runs, scenes):
+            found, row = judged(run.prompt, rung, scene.field, denoiser, judge)
+            rows.append(row)
+            all_found.append(found)
+            yield found
+        write_png(folder / f"{rung}.png", np.concatenate(rows))
+        write_json(folder / "ladder.json", {"found": [asdict(found) for found in all_found]})
+
+
+def optimize(scenes: list[Scene], denoiser, n_steps: int, rung: Rung) -> None:
+    """Do the loop's steps on all scenes, with one call of the 2D model for all of them."""
+    for _ in trange(n_steps, desc=rung, leave=False):
+        optimize_step(scenes, denoiser)
+
+
+def judged(prompt: str, rung: Rung, grid: VoxelGrid, denoiser, judge: Judge) -> tuple[Found, np.ndarray]:
+    """Return the verdict on a field, and its picture: eight azimuths from the front on, opacity below."""
+    images = face_pictures(grid, denoiser, _N_FACES)
+    turn = list(take_snapshots(grid, denoiser.decode, turn_cameras(denoiser.size, _N_SHOWN)))
+    opacity = np.stack([view.opacity_of_rays for view in turn])
+    shown = np.concatenate([view.image_u8 for view in turn], axis=1)
+    factor = shown.shape[0] // opacity.shape[1]
+    below = (np.concatenate(list(opacity), axis=1) * 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
+    picture = np.concatenate([shown, np.repeat(below[..., None], 3, axis=2)])
+    faces = count_faces(judge(images).face.numpy())
+    return Found(prompt, rung, faces, float((opacity > 0.5).mean()), _a_lpips(images)), picture
+
+
+def _a_lpips(images: torch.Tensor) -> float | None:
+    """Return A-LPIPS with AlexNet, or None where its backbone is not there."""
+    from sjc_debiased.evaluation.a_lpips import a_lpips, find_backbone
+
+    return a_lpips(images, "alex") if find_backbone("alex") else None
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make a folder of this name, or of the next free one: `ladder`, `ladder-2`, ..."""
+    for i in range(1, 10_000):
+        folder = wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{wanted} and 9,998 more of its names are taken. Choose another --out.")
+
+
+def main(o: LadderOptions) -> int:
+    """Print a line for each rung and prompt; return 0, or 2 where an option is wrong."""
+    try:
+        for found in climb(o):
+            tqdm.write(str(found))
+    except ValueError as error:
+        print(f"ladder: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(
+        LadderOptions,
+        prog="python -m sjc_debiased.menagerie.ladder",
+        use_underscores=True,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    sys.exit(main(chosen))

@@ -1,0 +1,133 @@
+"""The sheet of proposals: what the 2D model wants of a view, at each noise level and guidance.
+
+    python -m sjc_debiased.proposals RUN [--timesteps 150 450 750] [--guidance 1 8 30] [--out SHEET.png]
+
+A step of the loop pulls a rendering x towards D(x + sigma n; sigma). The sheet shows this picture itself,
+decoded: columns are the rendering and then timesteps, rows are scales of guidance, a block for each view. Any
+run, of any model, finished or stopped. Where no proposal shows what is wanted, no setting of the loop will
+bring it about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.score import perturb
+from voxnerf.cameras import orbit_camera
+from voxnerf.grid import VoxelGrid
+from voxnerf.render import render
+from voxnerf.snapshot import to_u8
+
+TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
+GUIDANCES = (1.0, 8.0, 30.0)
+VIEW_AZIMUTHS_DEG = {"front": 0.0, "side": 90.0, "back": 180.0}
+_ELEVATION_DEG = 15.0
+
+
+class Tabled(Denoiser, Protocol):
+    """A 2D model with a table of noise levels, ascending, one for each timestep."""
+
+    sigmas: Tensor
+
+
+@torch.no_grad()
+def propose(
+    grid: VoxelGrid,
+    denoiser: Tabled,
+    cond: Conditioning,
+    azimuth_deg: float,
+    timesteps: Sequence[int] = TIMESTEPS,
+    guidances: Sequence[float] = GUIDANCES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the block of one view, uint8 [rows * height, (1 + columns) * width, 3].
+
+    Args:
+        cond: of the view's prompt.
+        timesteps: columns, whole numbers in [0, 999]. guidances: rows.
+        seed: of the noise, one draw for each timestep, the same in every row.
+    """
+    size = denoiser.size
+    latent = render(grid, orbit_camera(azimuth_deg, _ELEVATION_DEG, size, size)).latent
+    n = len(timesteps)
+    noise = torch.randn((n, *latent.shape[1:]), generator=torch.Generator().manual_seed(seed))
+    sigmas = denoiser.sigmas[list(timesteps)]
+    noised = torch.cat([perturb(latent, s, e[None]) for s, e in zip(sigmas, noise.to(latent))])
+    rows = []
+    for guidance in guidances:
+        scale = sigmas.new_full((n,), guidance)
+        wanted = denoiser.denoise(noised, sigmas, cond.repeated(n), scale)
+        images = to_u8(denoiser.decode(torch.cat([latent, wanted])))
+        rows.append(np.concatenate(list(images), axis=1))
+    return np.concatenate(rows)
+
+
+def sheet(
+    grid: VoxelGrid,
+    denoiser: Tabled,
+    sent: Mapping[str, str],
+    timesteps: Sequence[int] = TIMESTEPS,
+    guidances: Sequence[float] = GUIDANCES,
+) -> np.ndarray:
+    """Return the blocks of front, side and back below each other.
+
+    Args:
+        sent: the prompt of each view.
+    """
+    return np.concatenate(
+        [
+            propose(grid, denoiser, denoiser.condition([sent[view]]), azimuth_deg, timesteps, guidances)
+            for view, azimuth_deg in VIEW_AZIMUTHS_DEG.items()
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class ProposalOptions:
+    """Show what the 2D model wants of a run's object, by noise level and guidance."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    timesteps: tuple[int, ...] = TIMESTEPS
+    """Columns: noise levels, 0 to 999."""
+    guidance: tuple[float, ...] = GUIDANCES
+    """Rows: scales of classifier-free guidance."""
+    device: str = "cpu"
+    """Where the model runs."""
+    out: Path | None = None
+    """The picture. Default: proposals.png in the run folder."""
+
+
+def main(o: ProposalOptions) -> None:
+    """Write the sheet of a run: front, side and back, with the prompts that it was made with."""
+    import json
+
+    from sjc_debiased.evaluation.orbit import load_scene
+    from sjc_debiased.pictures import write_png
+    from sjc_debiased.runs import RunError
+
+    if not all(0 <= t < 1000 for t in o.timesteps):
+        raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")
+    try:
+        _, grid, denoiser = load_scene(o.run, o.device, stopped=True)
+        sent = json.loads((o.run / "options.json").read_text(encoding="utf-8"))["view_prompts"]["sent"]
+    except (OSError, KeyError, RunError) as error:
+        raise SystemExit(f"proposals: {error}") from error
+    for view in VIEW_AZIMUTHS_DEG:
+        print(f"{view}: {sent[view]}")
+    path = o.out or o.run / "proposals.png"
+    write_png(path, sheet(grid, denoiser, sent, o.timesteps, o.guidance))
+    print(f"rows: guidance {o.guidance}; columns: the rendering, then timesteps {o.timesteps}: {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(ProposalOptions, prog="python -m sjc_debiased.proposals"))
