@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -125,10 +125,24 @@ def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: De
         OptionError: the kernel that was asked for does not work.
     """
     try:
-        kernel, why = usable_kernel(build_grid(run, denoiser), wanted)
+        with _compile_bar() if machine.device == "cpu" and wanted in ("auto", "numba") else nullcontext():
+            kernel, why = usable_kernel(build_grid(run, denoiser), wanted)
     except ValueError as error:
         raise OptionError(f"--kernel {wanted}: {error}") from error
     return replace(machine, kernel=kernel, why_kernel=why)
+
+
+@contextmanager
+def _compile_bar() -> Iterator[None]:
+    """Show how many of the CPU kernel's functions are compiled; nothing where they come from a cache."""
+    try:
+        from voxnerf.compiling import each_compiled, n_functions
+    except ImportError:  # no numba: the trial says so
+        yield
+        return
+    bar = tqdm(desc="compiling the renderer", total=n_functions(), unit="function", leave=False, delay=1)
+    with bar, each_compiled(bar.update):
+        yield
 
 
 @contextmanager

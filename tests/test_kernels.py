@@ -200,3 +200,25 @@ def test_a_copy_of_a_grid_has_its_kernel_and_a_checkpoint_does_not():
     grid = on("torch", some_grid())
     assert kernel_for(deepcopy(grid)) == "torch"
     assert "kernel" not in grid.state_dict()
+
+
+def test_each_function_that_numba_compiles_is_told_once():
+    """It is what the bar counts; a second signature, a second call and other people's functions are not."""
+    from numba import njit
+
+    from voxnerf.compiling import each_compiled, n_functions
+
+    def ours(x):
+        return x + 1
+
+    def theirs(x):
+        return x + 2
+
+    ours.__module__ = "voxnerf.made_up"
+    told, compiled, foreign = [], njit(ours), njit(theirs)
+    with each_compiled(lambda: told.append(1)):
+        assert compiled(1) + compiled(2) + compiled(1.5) + foreign(1) == 10.5
+    assert len(told) == 1
+    assert 25 <= n_functions() <= 40
+    njit(ours)(1)
+    assert len(told) == 1, "nothing is told outside"
