@@ -105,7 +105,8 @@ def extend_run(folder: Path, run: Resolved) -> None:
         for result in sorted((p for p in results if p.name not in kept), key=lambda p: p.name == FINISHED):
             result.replace(aside / result.name)
     extended = [*record.get("extended", ()), {"from": before, "to": run.n_steps}]
-    write_options(folder, run, record | {"extended": extended})
+    machine = {"precision": reader.precision}  # an older version has it in the options that go
+    write_options(folder, run, {"machine": machine} | record | {"extended": extended})
 
 
 def check_same_options(folder: Path, resolved: Resolved) -> None:

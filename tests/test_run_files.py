@@ -1,15 +1,16 @@
 """The only reader of run folders: of older versions, at work, and damaged."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sjc_debiased.checkpoints import save_checkpoint
 from sjc_debiased.config import resolve
-from sjc_debiased.identity import find_run
+from sjc_debiased.identity import extend_run, find_run
 from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.run_files import RunReader, StatsLog, preview_path, write_options
+from sjc_debiased.run_files import RunReader, StatsLog, as_json, preview_path, write_options
 from sjc_debiased.runs import FINISHED, METRICS, OPTIONS, STATS, RunError
 from tests.options import options
 
@@ -80,6 +81,10 @@ def test_a_folder_of_an_older_version_is_read(tmp_path):
     assert run.metrics is None
     assert run.tensors()["grid.density"].tolist() == [1, 1]
     assert find_run(tmp_path, dsds(), "float16") == folder
+    extend_run(folder, replace(dsds(), n_steps=12_000))
+    assert run.precision == "float16"
+    assert run.options == as_json(dsds()) | {"n_steps": 12_000}
+    assert run.record["git_commit"] == commit
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -13,8 +13,9 @@ from sjc_debiased.loading import load_model
 from sjc_debiased.models import choose_model, fingerprint, weights_of
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, RunError
+from sjc_debiased.scene import grid_config
 from voxnerf.cameras import Camera, orbit, orbit_camera
-from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.grid import VoxelGrid
 from voxnerf.render import render
 from voxnerf.trial import usable_kernel
 
@@ -60,13 +61,7 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
             f"changed since {folder} was made. Make the run again."
         )
     denoiser = model_of(location, device)
-    config = GridConfig(
-        resolution=options["resolution"],
-        half_size=options["half_size"],
-        channels=denoiser.channels,
-        background_mapping=options["background"],
-    )
-    grid = VoxelGrid(config)
+    grid = VoxelGrid(grid_config(options, denoiser.channels))
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
     grid.load_state_dict(tensors)
