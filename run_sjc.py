@@ -5,7 +5,6 @@ python run_sjc.py --prompt "a smiling cat" --debias
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -24,7 +23,8 @@ from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.identity import RunIndex, check_same_options, is_finished
 from sjc_debiased.mesh_settings import settings_of
 from sjc_debiased.options import MeshOptions, OptionError, Options
-from sjc_debiased.runs import FINISHED, FinishedError, RunError, check_run_root, locked
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import MESH, FinishedError, RunError, check_run_root, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,8 +159,8 @@ def _is_finished(folder: Path | None, run: Resolved) -> bool:
 
 def _export(folder: Path, wanted: MeshOptions, machine: Machine) -> int:
     """Write the formats of a finished run's mesh that are asked for and not there; return the exit code."""
-    mesh = json.loads((folder / FINISHED).read_text(encoding="utf-8")).get("mesh", {})
-    absent = [ending for ending in wanted.mesh if not (folder / f"mesh.{ending}").exists()]
+    mesh = RunReader(folder).result.get("mesh", {})
+    absent = [ending for ending in wanted.mesh if not (folder / f"{MESH}.{ending}").exists()]
     if "error" in mesh or not absent:
         return 0
     from sjc_debiased.export import main as export

@@ -3,7 +3,6 @@
 python scripts/check_run.py RUN_ROOT
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sjc_debiased.evaluation.orbit import load_scene
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import MESH
 from voxnerf.grid import VoxelGrid
 from voxnerf.look import SavedMesh, look, read_glb
 from voxnerf.mesh import silhouette_overlap
@@ -28,17 +29,15 @@ N_FRAMES = 72
 def check(root: Path) -> None:
     """Raise unless the newest run under `root` is finished and what it left is what it should be."""
     folder = max(root.glob("0*"))
-    result = json.loads((folder / "result.json").read_text())
-    options = json.loads((folder / "options.json").read_text())
-    n_steps = options["resolved"]["n_steps"]
-    rows = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(n_steps)), "a line per step"
-    frames = iio.imread(folder / "turntable.mp4", plugin="FFMPEG")
+    run = RunReader(folder)
+    result, n_steps = run.result, run.options["n_steps"]
+    assert [row["step"] for row in run.stats()] == list(range(n_steps)), "a line per step"
+    frames = iio.imread(run.turntable, plugin="FFMPEG")
     assert len(frames) == N_FRAMES, "a whole turn"
     assert frames.std() > 5, "that shows something"
     assert "error" not in result["mesh"], result["mesh"].get("error")
     _, grid, denoiser = load_scene(folder)
-    mesh = read_glb(folder / "mesh.glb")
+    mesh = read_glb(folder / f"{MESH}.glb")
     assert len(mesh.faces) == result["mesh"]["faces"], "the mesh that result.json tells of"
     iou, error = check_mesh(mesh, grid, denoiser.size, frames)
     seconds = result["optimization_time_s"] + result["rendering_time_s"]

@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sjc_debiased.run_files import RunReader
 from voxnerf.cameras import orbit_camera
 from voxnerf.look import look, read_glb
 from voxnerf.snapshot import TURN_ELEVATION_DEG
@@ -20,7 +21,7 @@ AZIMUTHS_DEG = (0, 45, 90, 180)
 
 def four_sides(run: Path, name: str = "mesh") -> np.ndarray:
     """Return three rows: the turntable, the textured mesh, and its shape alone; uint8 [h, w, 3]."""
-    frames = iio.imread(run / "turntable.mp4", plugin="FFMPEG")
+    frames = iio.imread(RunReader(run).turntable, plugin="FFMPEG")
     mesh = read_glb(run / f"{name}.glb")
     size = frames.shape[1]
     cameras = [orbit_camera(a, TURN_ELEVATION_DEG, size, size) for a in AZIMUTHS_DEG]

@@ -6,12 +6,16 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sjc_debiased.run_files import RunReader
+
 
 def stack(runs: list[Path]) -> np.ndarray:
     """Return the image rows of the runs' contact sheets, one below the other, at half size."""
     rows = []
     for run in runs:
-        sheet = iio.imread(run / "contact_sheet.png")
+        sheet = iio.imread(RunReader(run).contact_sheet)
         rows.append(sheet[: sheet.shape[0] // 2])
     tall = np.concatenate(rows)
     height, width = tall.shape[0] // 2, tall.shape[1] // 2

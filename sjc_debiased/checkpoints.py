@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sjc_debiased.runs import KEPT_CHECKPOINTS, LOCK, RunError, atomic, sha256, write_json
-
-CHECKPOINTS = "checkpoints"
+from sjc_debiased.runs import CHECKPOINTS, KEPT_CHECKPOINTS, LOCK, RunError, atomic, sha256, write_json
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ import tyro
 
 from sjc_debiased.mesh_settings import MeshSettings, mesh_settings
 from sjc_debiased.options import MeshFormat, OptionError
-from sjc_debiased.runs import FINISHED, RunError, atomic, locked, sha256, write_json
+from sjc_debiased.runs import MESH, RunError, atomic, locked, sha256, write_json
 
 if TYPE_CHECKING:
+    from sjc_debiased.run_files import RunReader
     from voxnerf.field import Field
     from voxnerf.mesh import Mesh
     from voxnerf.snapshot import Snapshot
 
-MESH = "mesh"
 _ENDINGS: tuple[MeshFormat, ...] = ("glb", "ply", "obj")
 _GOOD_IOU = 0.6
 
@@ -125,10 +125,10 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
         RunError: the folder holds no run that could be shown, or no mesh that is one.
         OptionError: the device is not there, or a file is in the way.
     """
-    from sjc_debiased.checkpoints import newest_checkpoint
     from sjc_debiased.identity import saved_options
+    from sjc_debiased.run_files import RunReader
 
-    folder = options.run
+    folder, reader = options.run, RunReader(options.run)
     saved = saved_options(folder)
     if saved is None:
         raise RunError(
@@ -136,15 +136,15 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
             "made, as in runs/00000-dsds-a-smiling-cat-seed0."
         )
     with locked(folder):
-        checkpoint = newest_checkpoint(folder)
+        checkpoint = reader.checkpoint
         if checkpoint is None:
             raise RunError(
                 f"a mesh is made from a checkpoint. {folder} has none yet. Let its run go on to 5 % of its "
                 "steps."
             )
         if options.out is None:
-            finished = checkpoint.step == saved["n_steps"] and (folder / FINISHED).exists()
-            place = folder / _name_of(settings, _own_form(folder), None if finished else checkpoint.step)
+            finished = checkpoint.step == saved["n_steps"] and reader.finished
+            place = folder / _name_of(settings, _own_form(reader), None if finished else checkpoint.step)
         else:
             place = _free_place(options.out, settings.formats)
         made = _make(folder, options.device, place, settings, record=options.out is None)
@@ -183,12 +183,11 @@ def _name_of(settings: MeshSettings, own: dict, step: int | None) -> str:
     return "-".join(parts)
 
 
-def _own_form(folder: Path) -> dict:
+def _own_form(run: RunReader) -> dict:
     """Return the settings of the mesh that a run made itself; the defaults where it made none."""
     try:
-        form = json.loads((folder / FINISHED).read_text(encoding="utf-8"))["mesh"]["settings"]
-        return MeshSettings(**form).form
-    except (OSError, ValueError, KeyError, TypeError):
+        return MeshSettings(**run.result["mesh"]["settings"]).form
+    except (RunError, ValueError, KeyError, TypeError):
         return MeshSettings().form
 
 

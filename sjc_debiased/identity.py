@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from filelock import FileLock
 
 from sjc_debiased.config import Resolved
-from sjc_debiased.runs import FINISHED, LOCK, RunError, run_folders, slug, write_json
+from sjc_debiased.run_files import RunReader, as_json, write_options
+from sjc_debiased.runs import FINISHED, LOCK, OPTIONS, STATS, RunError, run_folders, slug
 
 _DRAFT = ".new-"
 
@@ -29,8 +29,8 @@ class RunIndex:
         self._schedules: dict[str, list[tuple[Path, int]]] = {}
         for folder in run_folders(run_root):
             if options := saved_options(folder):
-                n_steps = options["n_steps"]
-                self._folders.setdefault(_key(options), []).append((folder, n_steps, saved_precision(folder)))
+                made = folder, options["n_steps"], RunReader(folder).precision
+                self._folders.setdefault(_key(options), []).append(made)
                 alike = self._schedules.setdefault(_key(options, "schedule_steps"), [])
                 alike.append((folder, options["schedule_steps"]))
 
@@ -45,21 +45,21 @@ class RunIndex:
         """
         found = [
             folder
-            for folder, n_steps, its in self._folders.get(_key(_as_json(run)), ())
+            for folder, n_steps, its in self._folders.get(_key(as_json(run)), ())
             if n_steps <= run.n_steps and precision in (None, its)
         ]
         return found[-1] if found else None
 
     def other_schedules(self, run: Resolved) -> list[tuple[Path, int]]:
         """Return (folder, schedule_steps) of the runs that differ in the length of their schedules alone."""
-        alike = self._schedules.get(_key(_as_json(run), "schedule_steps"), ())
+        alike = self._schedules.get(_key(as_json(run), "schedule_steps"), ())
         return [(folder, steps) for folder, steps in alike if steps != run.schedule_steps]
 
 
 def is_finished(folder: Path, run: Resolved) -> bool:
     """Return whether all steps of a run are done in its folder, and its results written."""
     options = saved_options(folder)
-    return (folder / FINISHED).exists() and options is not None and options["n_steps"] == run.n_steps
+    return RunReader(folder).finished and options is not None and options["n_steps"] == run.n_steps
 
 
 def find_or_create_run(
@@ -82,7 +82,7 @@ def find_or_create_run(
             shutil.rmtree(abandoned, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=run_root))
         draft.chmod(0o755)
-        write_json(draft / "options.json", {"resolved": _as_json(resolved), **record})
+        write_options(draft, resolved, record)
         numbered = run_folders(run_root)
         number = int(numbered[-1].name[:5]) + 1 if numbered else 0
         name = f"{number:05d}-{resolved.preset}-{slug(resolved.prompt)}-seed{resolved.seed}"
@@ -94,19 +94,19 @@ def extend_run(folder: Path, run: Resolved) -> None:
 
     The folder must be locked.
     """
-    path = folder / "options.json"
-    written = json.loads(path.read_text(encoding="utf-8"))
-    before = written["resolved"]["n_steps"]
-    if (folder / FINISHED).exists():
+    reader = RunReader(folder)
+    before, record = reader.options["n_steps"], reader.record
+    if reader.finished:
         aside = folder / f"after_{before}_steps"
         aside.mkdir(exist_ok=True)
         results = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
-        kept = {path.name, "stats.jsonl"}
+        kept = {OPTIONS, STATS}
         # The one that says "finished" goes last, so that this can be interrupted and repeated.
         for result in sorted((p for p in results if p.name not in kept), key=lambda p: p.name == FINISHED):
             result.replace(aside / result.name)
-    written["extended"] = [*written.get("extended", ()), {"from": before, "to": run.n_steps}]
-    write_json(path, written | {"resolved": _as_json(run)})
+    extended = [*record.get("extended", ()), {"from": before, "to": run.n_steps}]
+    machine = {"precision": reader.precision}  # an older version has it in the options that go
+    write_options(folder, run, {"machine": machine} | record | {"extended": extended})
 
 
 def check_same_options(folder: Path, resolved: Resolved) -> None:
@@ -121,7 +121,7 @@ def check_same_options(folder: Path, resolved: Resolved) -> None:
             f"--resume needs a run folder with a readable options.json. {folder} has none. Name a folder "
             "that run_sjc.py made."
         )
-    wanted = _as_json(resolved)
+    wanted = as_json(resolved)
     differing = [
         f"  {name}: {saved.get(name)!r} in the folder, {wanted.get(name)!r} now"
         for name in sorted(wanted.keys() | saved.keys())
@@ -136,27 +136,10 @@ def check_same_options(folder: Path, resolved: Resolved) -> None:
 
 
 def saved_options(folder: Path) -> dict | None:
-    """Return the resolved options that a run folder was made with, or None where there are none.
-
-    Those of an older version get the fields that came later, and lose the machine, which they held.
-    """
+    """Return the resolved options that a run folder was made with, or None where there are none."""
     try:
-        options = json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
-        options = {k: v for k, v in options.items() if k not in ("device", "precision")}
-        if type(options["n_steps"]) is not int:
-            return None
-        later = {f.name: f.default for f in fields(Resolved) if f.default is not MISSING}
-        return {"schedule_steps": options["n_steps"]} | later | options
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def saved_precision(folder: Path) -> str | None:
-    """Return the precision that a run was begun in, or None where that is not written down."""
-    try:
-        options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-        return options.get("machine", options["resolved"])["precision"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return RunReader(folder).options
+    except RunError:
         return None
 
 
@@ -164,7 +147,3 @@ def _key(options: dict, *besides: str) -> str:
     """Return what tells a run from all others: its options as text, but for the number of its steps."""
     left_out = {"n_steps", *besides}
     return json.dumps({k: v for k, v in options.items() if k not in left_out}, sort_keys=True)
-
-
-def _as_json(resolved: Resolved) -> dict:
-    return json.loads(json.dumps(asdict(resolved)))

@@ -22,8 +22,6 @@ from sjc_debiased.identity import (
     find_or_create_run,
     find_run,
     is_finished,
-    saved_options,
-    saved_precision,
 )
 from sjc_debiased.loading import check_loras, check_prompts, find_model, load_model
 from sjc_debiased.machine import Machine
@@ -31,6 +29,7 @@ from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings
 from sjc_debiased.models import Choice
 from sjc_debiased.options import KernelName, OptionError
 from sjc_debiased.record import record
+from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FinishedError, locked
 from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import Session
@@ -84,7 +83,7 @@ def keep_precision(machine: Machine, folders: Iterable[Path]) -> Machine:
         OptionError: another was asked for by name; or they were begun in several, and one call of the 2D
             model has one.
     """
-    begun = {precision for folder in folders if (precision := saved_precision(folder))}
+    begun = {precision for folder in folders if (precision := RunReader(folder).precision)}
     if begun <= {machine.precision}:
         return machine
     if machine.asked:
@@ -178,7 +177,7 @@ def open_session(
     with locked(folder):
         if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
-        if saved_options(folder)["n_steps"] != run.n_steps:
+        if RunReader(folder).options["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)
         tqdm.write(

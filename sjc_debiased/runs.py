@@ -1,4 +1,4 @@
-"""Run folders: numbering, locking, and atomic files."""
+"""Run folders: the names of their files, numbering, locking, and atomic files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ from filelock import FileLock, Timeout
 
 from sjc_debiased.config import Resolved
 
+OPTIONS = "options.json"
 FINISHED = "result.json"
+STATS = "stats.jsonl"
+PREVIEWS = "previews"
+CHECKPOINTS = "checkpoints"
+TURNTABLE = "turntable.mp4"
+CONTACT_SHEET = "contact_sheet.png"
+SCORE_MAGNITUDE = "score_magnitude.png"
+MESH = "mesh"
+METRICS = "metrics.json"
 LOCK = ".lock"
+"""The files of a run folder; what is in them: `run_files`."""
+
 KEPT_CHECKPOINTS = 2
 
 
@@ -59,7 +70,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically; non-finite numbers become null."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def slug(prompt: str, limit: int = 48) -> str:
@@ -76,7 +87,7 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
     Raises:
         RunError: the place is a run folder itself, cannot be written to, or has too little room.
     """
-    if not resumed and (place / "options.json").exists():
+    if not resumed and (place / OPTIONS).exists():
         raise RunError(
             f"--run_root is the parent of run folders. {place} is a run folder itself. Name its parent, or "
             "go on with it by --resume."
@@ -130,32 +141,6 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-class StatsLog:
-    """Append one JSON line per step to `stats.jsonl`; opened at the step a run goes on from."""
-
-    def __init__(self, folder: Path, first_step: int):
-        path = folder / "stats.jsonl"
-        if path.exists():
-            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:first_step]
-            with atomic(path) as partial:
-                partial.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, rows: list[dict]) -> None:
-        """Append rows; non-finite numbers become null."""
-        self._file.writelines(json.dumps(_finite(row)) + "\n" for row in rows)
-        self._file.flush()
-
-    def flush(self) -> None:
-        """Flush the lines to the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Flush the lines to the disk and close the file."""
-        self.flush()
-        self._file.close()
-
-
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -172,11 +157,12 @@ def run_folders(run_root: Path) -> list[Path]:
     return sorted(p for p in run_root.iterdir() if re.match(r"\d{5}-", p.name) and p.is_dir())
 
 
-def _finite(value):
+def finite(value: object) -> object:
+    """Return what JSON can hold of a value: numbers that are not finite become None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -41,17 +44,26 @@ def build_scene(
 
 def build_grid(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> VoxelGrid:
     """Build a run's first grid on the device of its 2D model."""
-    config = GridConfig(
-        resolution=run.resolution,
-        half_size=run.half_size,
-        channels=denoiser.channels,
-        background_mapping=run.background,
-        start=run.start,
-        color_scale=run.color_scale,
-    )
+    config = grid_config(vars(run), denoiser.channels)
     grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
     grid.kernel = kernel
     return grid
+
+
+def grid_config(options: Mapping[str, Any], channels: int) -> GridConfig:
+    """Return what a run's resolved options, new or of `RunReader.options`, say of its grid.
+
+    Args:
+        channels: of the 2D model.
+    """
+    return GridConfig(
+        resolution=options["resolution"],
+        half_size=options["half_size"],
+        channels=channels,
+        background_mapping=options["background"],
+        start=options["start"],
+        color_scale=options["color_scale"],
+    )
 
 
 def _settings(r: Resolved) -> Settings:

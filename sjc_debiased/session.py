@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.export import MESH, export_mesh
+from sjc_debiased.export import export_mesh
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Scene, Step
 from sjc_debiased.pictures import (
@@ -24,7 +24,8 @@ from sjc_debiased.pictures import (
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED, RunError, StatsLog, write_json
+from sjc_debiased.run_files import RunReader, StatsLog, preview_path
+from sjc_debiased.runs import FINISHED, MESH, PREVIEWS, RunError, write_json
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
@@ -83,7 +84,7 @@ class Session:
         self._preview_at = _milestones(settings.n_steps, PREVIEW_SHARE)
         self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
         remove_partial_files(folder)
-        (folder / "previews").mkdir(exist_ok=True)
+        (folder / PREVIEWS).mkdir(exist_ok=True)
         self._log = StatsLog(folder, self.scene.done)
         self._pending: list[tuple[Step, Tensor]] = []
 
@@ -106,8 +107,7 @@ class Session:
             self._log.write(self._check(self._pending))
             self._pending = []
         if done in self._preview_at:
-            path = self.folder / "previews" / f"step_{done:06d}.png"
-            save_preview(path, step, self.denoiser, self._magnitude_max)
+            save_preview(preview_path(self.folder, done), step, self.denoiser, self._magnitude_max)
         if done in self._checkpoint_at or last:
             self._log.flush()
             self._check_parameters(step)
@@ -200,14 +200,13 @@ class Session:
 
     def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        folder, field, decode = self.folder, self.scene.field, self.denoiser.decode
+        files, field, decode = RunReader(self.folder), self.scene.field, self.denoiser.decode
         size = self.denoiser.size
-        previews = sorted((folder / "previews").glob("step_*.png"))
-        save_score_magnitude(folder / "score_magnitude.png", previews)
+        save_score_magnitude(files.score_magnitude, files.previews)
         views = take_snapshots(field, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
         turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))
-        save_contact_sheet(folder / "contact_sheet.png", turn)
-        save_turntable(folder / "turntable.mp4", turn)
+        save_contact_sheet(files.contact_sheet, turn)
+        save_turntable(files.turntable, turn)
         n_parts = 2 * N_MESH_SNAPSHOTS  # the surface takes about as long as its views
         with tqdm(desc="mesh", total=n_parts, unit="part", leave=False, disable=quiet) as bar:
             snapshots = []
@@ -215,7 +214,7 @@ class Session:
                 snapshots.append(snapshot)
                 bar.update()
             try:
-                return export_mesh(field, snapshots, folder / MESH, self.mesh)
+                return export_mesh(field, snapshots, self.folder / MESH, self.mesh)
             except NoMeshError as error:
                 return {"error": str(error)}
 

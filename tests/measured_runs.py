@@ -3,15 +3,15 @@
 import imageio.v3 as iio
 import numpy as np
 
-from sjc_debiased.evaluation.measure import METRICS, VERSION
-from sjc_debiased.runs import write_json
+from sjc_debiased.evaluation.measure import VERSION
+from sjc_debiased.runs import METRICS, write_json
 
 
 def made_up_run(root, number, prompt, preset, seed, success):
     """Write a finished and measured run with made-up measurements; return its folder."""
     folder = root / f"{number:05d}-{preset}-x-seed{seed}"
     (folder / "previews").mkdir(parents=True)
-    resolved = {"prompt": prompt, "preset": preset, "seed": seed, "model": "toy"}
+    resolved = {"prompt": prompt, "preset": preset, "seed": seed, "model": "toy", "n_steps": 10}
     write_json(folder / "options.json", {"resolved": resolved, "git_commit": "abcdef" * 6})
     curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
     metrics = {

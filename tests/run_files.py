@@ -1,9 +1,10 @@
 """Reading what a run left in its folder."""
 
-import json
 from pathlib import Path
+
+from sjc_debiased.run_files import RunReader
 
 
 def stats_of(folder: Path) -> list[dict]:
     """Return the measurements of every step."""
-    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    return [*RunReader(folder).stats()]

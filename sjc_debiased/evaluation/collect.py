@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,8 +9,8 @@ from pathlib import Path
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
-from sjc_debiased.identity import saved_options
 from sjc_debiased.record import short_commit
+from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import run_folders
 
 _METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
@@ -38,12 +36,18 @@ class Measured:
     commit: str
     metrics: dict
 
+    @property
+    def files(self) -> RunReader:
+        """Return what reads its files."""
+        return RunReader(self.folder)
+
 
 def collect(run_root: Path) -> list[Measured]:
     """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest.
 
     Raises:
         ValueError: two runs are not of one experiment, or were not measured by the same networks.
+        RunError: the options of a measured run cannot be read.
     """
     found: dict[tuple, Measured] = {}
     seen: dict[tuple[str, str], tuple[Path, object]] = {}
@@ -51,13 +55,11 @@ def collect(run_root: Path) -> list[Measured]:
         metrics = saved_metrics(folder)
         if metrics is None:
             continue
-        options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-        r = options["resolved"]
-        commit = short_commit(options.get("git_commit"))
+        run = RunReader(folder)
+        r, commit = run.options, short_commit(run.record.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
-        _check_alike(folder, saved_options(folder) or r, metrics, seen)
-        identity = hashlib.sha256(json.dumps(r, sort_keys=True).encode()).hexdigest()[:16]
-        found[key] = Measured(folder, identity, *key, r["model"], commit, metrics)
+        _check_alike(folder, r, metrics, seen)
+        found[key] = Measured(folder, run.digest, *key, r["model"], commit, metrics)
     return [found[key] for key in sorted(found)]
 
 

@@ -37,7 +37,7 @@ def strip(runs: list[Measured], presets: tuple[str, ...]) -> tuple[np.ndarray, l
     for prompt in prompts:
         seed = min(s for p, s in shared if p == prompt)
         for preset in presets:
-            sheet = read_picture(of[prompt, seed, preset].folder / "contact_sheet.png")
+            sheet = read_picture(of[prompt, seed, preset].files.contact_sheet)
             rows.append(_half(sheet[: sheet.shape[0] // 2]))
             labels.append(f"{prompt}, {preset}, seed {seed}")
         rows.append(np.full((_GAP, rows[-1].shape[1], 3), 255, np.uint8))
@@ -46,7 +46,7 @@ def strip(runs: list[Measured], presets: tuple[str, ...]) -> tuple[np.ndarray, l
 
 def course(run: Measured) -> np.ndarray:
     """Return eight moments of a run, from start to end, as training saw them (Fig. 15)."""
-    previews = sorted((run.folder / "previews").glob("step_*.png"))
+    previews = run.files.previews
     picks = np.linspace(0, len(previews) - 1, _COURSE_STEPS).round().astype(int)
     images = [read_picture(previews[i]) for i in picks]
     return np.concatenate([image[:, : image.shape[0]] for image in images], axis=1)
@@ -93,7 +93,7 @@ def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[tupl
         made.append(("fig_5.png", "Mean CLIP similarity to the prompt of each view, by azimuth (Fig. 5)."))
     first = next((r for r in runs if r.preset == "dsds"), None)
     if first:
-        magnitude = read_picture(first.folder / "score_magnitude.png")
+        magnitude = read_picture(first.files.score_magnitude)
         write_png(folder / "fig_3.png", magnitude, made_by)
         text = f"{first.prompt}, dsds, seed {first.seed}: render, magnitude of the score, and after clipping"
         made.append(("fig_3.png", f"{text}, over the run (Fig. 3)."))

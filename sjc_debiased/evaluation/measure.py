@@ -6,7 +6,6 @@ with fewer parts to skip adds those.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection
 from functools import cache
@@ -24,9 +23,9 @@ from sjc_debiased.evaluation.orbit import face_pictures, load_scene, metric_orbi
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.record import git_commit
-from sjc_debiased.runs import FINISHED, RunError, run_folders, sha256, write_json
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import METRICS, RunError, run_folders, sha256, write_json
 
-METRICS = "metrics.json"
 VERSION = 4  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips", "a_lpips_published", "clip", "success")
@@ -97,11 +96,8 @@ def sharpness(images: Tensor) -> float:
 
 def saved_metrics(folder: Path) -> dict | None:
     """Return a run's measurements of this version, or None."""
-    try:
-        found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        return found if found["version"] == VERSION else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = RunReader(folder).metrics
+    return found if found and found.get("version") == VERSION else None
 
 
 def main(
@@ -120,7 +116,7 @@ def main(
         device: cpu or cuda, for the pictures, LPIPS and CLIP.
     """
     clip = str(WEIGHTS / "clip") if clip == "menagerie" else clip
-    finished = [f for f in run_folders(run_root) if (f / FINISHED).exists()]
+    finished = [f for f in run_folders(run_root) if RunReader(f).finished]
     if not finished:
         raise RunError(
             f"measure needs a folder with finished runs. {run_root} "

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.loading import load_model
 from sjc_debiased.models import choose_model, fingerprint, weights_of
+from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, RunError
+from sjc_debiased.scene import grid_config
 from voxnerf.cameras import Camera, orbit, orbit_camera
-from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.grid import VoxelGrid
 from voxnerf.render import render
 from voxnerf.trial import usable_kernel
 
@@ -45,11 +45,11 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
     Raises:
         RunError: the run is not finished, its checkpoint is gone, or its model's weights have changed.
     """
-    if not stopped and not (folder / FINISHED).exists():
+    run = RunReader(folder)
+    if not stopped and not run.finished:
         raise RunError(f"only a finished run is measured. {folder} is not. Finish it with its own command.")
-    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
-    state = newest_state(folder)
-    if state is None or (not stopped and state[0] != options["n_steps"]):
+    options, checkpoint = run.options, run.checkpoint
+    if checkpoint is None or (not stopped and checkpoint.step != options["n_steps"]):
         raise RunError(
             f"a finished run keeps its last checkpoint. {folder} has none. Delete {FINISHED} there and run "
             "its command again."
@@ -61,15 +61,9 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
             f"changed since {folder} was made. Make the run again."
         )
     denoiser = model_of(location, device)
-    config = GridConfig(
-        resolution=options["resolution"],
-        half_size=options["half_size"],
-        channels=denoiser.channels,
-        background_mapping=options["background"],
-    )
-    grid = VoxelGrid(config)
+    grid = VoxelGrid(grid_config(options, denoiser.channels))
     prefix = "grid."
-    tensors = {k.removeprefix(prefix): v for k, v in state[1].items() if k.startswith(prefix)}
+    tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
     grid.load_state_dict(tensors)
     grid.to(device)
     grid.kernel, _ = usable_kernel(grid)

@@ -20,7 +20,7 @@ from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
 from sjc_debiased.record import git_commit, short_commit
-from sjc_debiased.runs import atomic
+from sjc_debiased.runs import RunError, atomic
 
 _TURNTABLE_PROMPTS = 4
 
@@ -151,7 +151,7 @@ def _turntables(runs: list[Measured]) -> str:
     for prompt in list(dict.fromkeys(p for p, _ in both))[:_TURNTABLE_PROMPTS]:
         seed = min(s for p, s in both if p == prompt)
         for preset in ("sjc", "dsds"):
-            data = base64.b64encode((of[prompt, seed, preset].folder / "turntable.mp4").read_bytes()).decode()
+            data = base64.b64encode(of[prompt, seed, preset].files.turntable.read_bytes()).decode()
             text = html.escape(f"{prompt}: {preset}, seed {seed}")
             video = f'<video autoplay loop muted playsinline src="data:video/mp4;base64,{data}"></video>'
             cells.append(f"<figure>{video}<figcaption>{text}</figcaption></figure>")
@@ -190,6 +190,6 @@ if __name__ == "__main__":
 
     try:
         tyro.cli(main, prog="python -m sjc_debiased.evaluation.results", use_underscores=True)
-    except (OSError, ValueError, KeyError, IndexError) as problem:
+    except (OSError, ValueError, KeyError, IndexError, RunError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -22,7 +22,8 @@ import numpy as np
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.foreign import read_json
-from sjc_debiased.runs import atomic, run_folders, write_json
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import RunError, atomic, run_folders, write_json
 
 QUESTIONS = {
     "form": "Which one has a more realistic 3D form?",
@@ -85,11 +86,16 @@ def _share(votes: list[Vote], values: list[bool]) -> Estimate | None:
 
 
 def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> list[Pair]:
-    """Return the pairs of finished runs of two presets that share prompt and seed."""
+    """Return the pairs of finished runs of two presets that share prompt and seed.
+
+    Raises:
+        RunError: the options of one cannot be read.
+    """
     found: dict[tuple, Path] = {}
     for folder in run_folders(run_root):
-        if (folder / "turntable.mp4").exists():
-            r = json.loads((folder / "options.json").read_text(encoding="utf-8"))["resolved"]
+        run = RunReader(folder)
+        if run.turntable.exists():
+            r = run.options
             found[r["preset"], r["prompt"], r["seed"]] = folder
     return [
         Pair(prompt, folder, found[baseline, prompt, seed])
@@ -185,7 +191,7 @@ def read_answers(path: Path) -> dict:
 
 
 def _video(folder: Path) -> str:
-    return base64.b64encode((folder / "turntable.mp4").read_bytes()).decode()
+    return base64.b64encode(RunReader(folder).turntable.read_bytes()).decode()
 
 
 def make(
@@ -241,6 +247,6 @@ if __name__ == "__main__":
             prog="python -m sjc_debiased.evaluation.study",
             use_underscores=True,
         )
-    except (OSError, ValueError, KeyError, IndexError) as problem:
+    except (OSError, ValueError, KeyError, IndexError, RunError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,272 @@
+"""What is in the files of a run folder: their writers, and `RunReader`, the only reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sjc_debiased.checkpoints import Checkpoint, load_checkpoint, newest_checkpoint
+from sjc_debiased.config import Resolved
+from sjc_debiased.runs import (
+    CONTACT_SHEET,
+    FINISHED,
+    METRICS,
+    OPTIONS,
+    PREVIEWS,
+    SCORE_MAGNITUDE,
+    STATS,
+    TURNTABLE,
+    RunError,
+    atomic,
+    finite,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_RESOLVED = "resolved"
+_MACHINE = ("device", "precision")
+
+
+def write_options(folder: Path, run: Resolved, record: dict) -> None:
+    """Write `options.json`: the resolved options, and beside them what the run says about itself.
+
+    Args:
+        record: of `record.record`, or `RunReader.record`.
+    """
+    write_json(folder / OPTIONS, {_RESOLVED: as_json(run), **record})
+
+
+def as_json(run: Resolved) -> dict:
+    """Return resolved options as `RunReader.options` returns them."""
+    return json.loads(json.dumps(asdict(run)))
+
+
+def preview_path(folder: Path, done: int) -> Path:
+    """Return where the preview after `done` steps lies."""
+    return folder / PREVIEWS / f"step_{done:06d}.png"
+
+
+class StatsLog:
+    """Append one JSON line per step to `stats.jsonl`; opened at the step a run goes on from."""
+
+    def __init__(self, folder: Path, first_step: int):
+        path = folder / STATS
+        if path.exists():
+            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:first_step]
+            with atomic(path) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, rows: list[dict]) -> None:
+        """Append rows; non-finite numbers become null."""
+        self._file.writelines(json.dumps(finite(row)) + "\n" for row in rows)
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Flush the lines to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush the lines to the disk and close the file."""
+        self.flush()
+        self._file.close()
+
+
+class RunReader:
+    """Read a run folder, whatever version wrote it, finished or still at work.
+
+    Nothing is remembered: every answer is that of the files as they are now.
+
+    Attributes:
+        folder: the run folder; it may be none, which is said when something is read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def options(self) -> dict:
+        """Return the resolved options that the run was made with.
+
+        Those of an older version get the fields that came later, and lose the machine, which they held.
+
+        Raises:
+            RunError: the folder has no readable `options.json`.
+        """
+        options = {k: v for k, v in self._written[_RESOLVED].items() if k not in _MACHINE}
+        later = {f.name: f.default for f in fields(Resolved) if f.default is not MISSING}
+        return {"schedule_steps": options["n_steps"]} | later | options
+
+    @property
+    def record(self) -> dict:
+        """Return what `options.json` says beside the options: command, view prompts, versions and so on.
+
+        Raises:
+            RunError: as `options`.
+        """
+        return {k: v for k, v in self._written.items() if k != _RESOLVED}
+
+    @property
+    def digest(self) -> str:
+        """Return what tells the options, as they are written, from all others: 16 hexadecimal digits.
+
+        Raises:
+            RunError: as `options`.
+        """
+        written = json.dumps(self._written[_RESOLVED], sort_keys=True)
+        return hashlib.sha256(written.encode()).hexdigest()[:16]
+
+    @property
+    def precision(self) -> str | None:
+        """Return the precision that the run was begun in, or None where that is not written down.
+
+        Raises:
+            RunError: as `options`.
+        """
+        machine = self.record.get("machine", self._written[_RESOLVED])  # older ones had it in the options
+        return machine.get("precision") if isinstance(machine, dict) else None
+
+    @property
+    def view_prompts(self) -> dict | None:
+        """Return what became of the prompt (the fields of `prompts.debias.ViewPrompts`), or None.
+
+        Raises:
+            RunError: as `options`.
+        """
+        return self.record.get("view_prompts")
+
+    @property
+    def finished(self) -> bool:
+        """Return whether a run's results are written: those of its steps at that time."""
+        return (self.folder / FINISHED).exists()
+
+    @property
+    def result(self) -> dict:
+        """Return what a finished run took and what its mesh is.
+
+        Raises:
+            RunError: the folder has no readable `result.json`: it is not finished, or damaged.
+        """
+        return self._read(FINISHED)
+
+    @property
+    def metrics(self) -> dict | None:
+        """Return the measurements of `evaluation.measure`, or None where none can be read."""
+        try:
+            return self._read(METRICS)
+        except RunError:
+            return None
+
+    @property
+    def previews(self) -> list[Path]:
+        """Return the previews' pictures in the order of their steps."""
+        return sorted((self.folder / PREVIEWS).glob("step_*.png"))
+
+    @property
+    def turntable(self) -> Path:
+        """Return where the turntable lies once the steps are done."""
+        return self.folder / TURNTABLE
+
+    @property
+    def contact_sheet(self) -> Path:
+        """Return where the contact sheet lies once the steps are done."""
+        return self.folder / CONTACT_SHEET
+
+    @property
+    def score_magnitude(self) -> Path:
+        """Return where the picture of the score lies once the steps are done."""
+        return self.folder / SCORE_MAGNITUDE
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint, or None where there is none yet."""
+        return newest_checkpoint(self.folder)
+
+    def stats(self, after: int = 0) -> Iterator[dict]:
+        """Yield the measurements of every step that is logged, in order, but for the first `after`.
+
+        A line that is still being written is left for the next time. To follow a run, ask again with the
+        number of rows that you have.
+
+        Raises:
+            RunError: a line is no JSON object.
+        """
+        path = self.folder / STATS
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            for number, line in enumerate(islice(file, after, None), after + 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield _object(line)
+                except ValueError as error:
+                    raise RunError(
+                        f"{STATS} must hold a JSON object in every line. Line {number} in {self.folder} "
+                        f"holds none ({error}). Bring the file back as it was, or make the run again."
+                    ) from error
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the newest checkpoint: "grid." and "adamax.", and the parameter's name.
+
+        Raises:
+            RunError: there is none yet, or it is not as it was saved.
+        """
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            raise RunError(
+                f"a scene is read from a checkpoint. {self.folder} has none yet. Let its run go on to 5 % of "
+                "its steps."
+            )
+        return load_checkpoint(checkpoint)
+
+    @property
+    def _written(self) -> dict:
+        """Return `options.json` as it is written.
+
+        Raises:
+            RunError: it cannot be read, or holds no options.
+        """
+        written = self._read(OPTIONS)
+        resolved = written.get(_RESOLVED)
+        if not isinstance(resolved, dict) or type(resolved.get("n_steps")) is not int:
+            raise self._unreadable(OPTIONS, "no resolved options in it")
+        return written
+
+    def _read(self, name: str) -> dict:
+        try:
+            return _object((self.folder / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, why: object) -> RunError:
+        remedy = (
+            "Name a folder that run_sjc.py made."
+            if name == OPTIONS
+            else "Remove what is there under that name, and repeat the command that writes it."
+        )
+        needed = f"this needs a run folder with a readable {name}"
+        return RunError(f"{needed}. {self.folder} has none ({why}). {remedy}")
+
+
+def _object(data: bytes) -> dict:
+    """Return a JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(data.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
