@@ -164,7 +164,8 @@ def open_session(
     with locked(folder):
         if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
-        if saved_options(folder)["n_steps"] != run.n_steps:
+        saved = saved_options(folder)
+        if saved and saved["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)
         tqdm.write(

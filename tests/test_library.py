@@ -56,7 +56,7 @@ def test_generate_makes_the_object_of_the_command(command, small_model):
     for name, values in scene.field.named_parameters():
         assert torch.equal(saved[f"grid.{name}"], values), name
     assert scene.done == 3
-    assert prompts.sent == json.loads((folder / "options.json").read_text())["view_prompts"]
+    assert prompts.sent == json.loads((folder / "options.json").read_text())["view_prompts"]["sent"]
 
 
 @pytest.mark.parametrize(
