@@ -9,7 +9,7 @@ from typing import get_type_hints
 import pytest
 import tyro
 
-from voxnerf.grid import VoxelGrid
+from voxnerf.grid import Kernel, VoxelGrid
 from voxnerf.mesh import Mesh
 from voxnerf.snapshot import Snapshot
 
@@ -21,14 +21,14 @@ CORE = (
     *("voxnerf." + name for name in ("cameras", "field", "grid", "march", "rays", "render", "volrend")),
 )
 # What a module imports for types alone, because it is imported by what it names, or by a command alone.
-FOR_TYPES = {"Mesh": Mesh, "Snapshot": Snapshot, "VoxelGrid": VoxelGrid, "tyro": tyro}
+FOR_TYPES = {"Kernel": Kernel, "Mesh": Mesh, "Snapshot": Snapshot, "VoxelGrid": VoxelGrid, "tyro": tyro}
 CHECKED = [*(ROOT / "sjc_debiased").rglob("*.py"), *ROOT.glob("voxnerf/*.py"), *ROOT.glob("prompts/*.py")]
 
 
 def public(holder, module):
     """Yield the public functions that a module or a class defines, and those of its public classes."""
-    for name, thing in vars(holder).items():
-        thing = getattr(thing, "__func__", thing)
+    for name, held in vars(holder).items():
+        thing = getattr(held, "__func__", held)  # of a static method
         if name.startswith("_") and name != "__init__" or getattr(thing, "__module__", None) != module:
             continue
         if inspect.isclass(thing):
