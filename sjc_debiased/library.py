@@ -56,7 +56,8 @@ def generate(
         seed: decides the cameras, the first grid, and the noise of every step.
         n_steps: optimisation steps; None for the model's own, 10,000 of Stable Diffusion.
         model: as `load` has it. Its profile says the grid, the bounds of clipping and the like.
-        denoiser: what `load(model)` returned, so that several objects share it; None loads it.
+        denoiser: what `load(model)` returned, so that several objects share it; `model` is then named here
+            too. None loads it.
 
     Returns:
         The scene after its last step, whose `field` is the object, and what was sent for each view.
@@ -67,6 +68,8 @@ def generate(
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be {', '.join(PRESETS)}. It is {preset!r}. Choose one.")
+    if denoiser and model == "auto":  # which of them is loaded, only its name says
+        raise ValueError("model must name what denoiser is. It is 'auto'. Write what `load` was given.")
     with _speaking_of_arguments():
         machine = choose_machine(str(denoiser.device) if denoiser else "auto")
         choice = choose_model(model, machine.device)

@@ -67,6 +67,7 @@ def test_generate_makes_the_object_of_the_command(command, small_model):
         ({"seed": -1}, "seed must be between 0 and 2147483647. It is -1."),
         ({"n_steps": 0}, "n_steps must be at least 1. It is 0."),
         ({"model": "sd16"}, "model must be auto, sd15, .* Received 'sd16'"),
+        ({"model": "auto", "denoiser": object()}, "model must name what denoiser is. It is 'auto'."),
         ({"model": "gone.safetensors"}, "model FILE must be there"),
         ({"prompt": "a purple cat", "model": "menagerie"}, "Use these, or model sd15 for any words."),
     ],
