@@ -126,8 +126,9 @@ def test_the_functions_of_a_diffusers_pipeline_fit_into_the_loop(eps_folder, ber
     text, noised = names["encode_text"]("a cat"), torch.randn(1, 4, 8, 8)
     with torch.no_grad():
         eps = names["predict_noise"](noised, torch.tensor([500]), text, scale=1.0)
-        alone = pipe.unet(noised, 500, text[1:]).sample
-    torch.testing.assert_close(eps, alone, msg="scale 1 is the conditional prediction, second in `text`")
+        conditional = pipe.encode_prompt("a cat", "cpu", 1, do_classifier_free_guidance=False)[0]
+        alone = pipe.unet(noised, 500, conditional).sample
+    torch.testing.assert_close(eps, alone, msg="scale 1 is the prediction for the prompt")
 
 
 def test_what_is_printed_for_threestudio(capsys):
