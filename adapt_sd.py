@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -100,7 +102,8 @@ class StableDiffusion:
         scaled = noised / (1 + sigma**2).sqrt()
         both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
         outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-        output = guided(*outputs.chunk(2), scale[:, None, None, None])
+        unconditional, conditional = outputs.chunk(2)
+        output = guided(unconditional, conditional, scale[:, None, None, None])
         eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
         return noised - sigma * eps
 
@@ -167,7 +170,7 @@ class StableDiffusion:
         return self._run(scaled.to(self.dtype), timestep, text, return_dict=False)[0].float()
 
 
-def _frozen(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+def _frozen(module: Any, device: torch.device, dtype: torch.dtype) -> Any:  # of diffusers or transformers
     """Return a part as it is used; diffusers' own `to` warns of parts in float32 where there are none."""
     return torch.nn.Module.to(module, device, dtype).eval().requires_grad_(False)
 

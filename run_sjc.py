@@ -87,7 +87,8 @@ def run(options: Options, command: list[str]) -> int:
     if not basic.dry_run:
         _look_into(folders, index)
     todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
-    exported = [_export(folders[r], options.mesh, machine) for r in wanted if r not in todo]
+    done = [folder for r in wanted if r not in todo and (folder := folders[r])]
+    exported = [_export(folder, options.mesh, machine) for folder in done]
     if not todo:
         return max(exported)
 
@@ -174,7 +175,7 @@ def _report(ended: Ended) -> int:
     from sjc_debiased.session import DivergedError
 
     error = ended.error
-    if ended.stopped:
+    if ended.stopped and ended.session:
         print(
             f"stopped after step {ended.session.scene.done}, saved. The same command goes on from there: "
             f"{ended.session.folder}"

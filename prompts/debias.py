@@ -22,6 +22,7 @@ pmi(v, u) < 1 and its value "normalized across all view prompts" is below 0.95, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -53,9 +54,9 @@ class ViewPrompts:
 
     prompt: str
     sent: dict[str, str]
-    removed: dict[str, tuple[str, ...]]
-    pmi: dict[str, dict[str, float]]
-    normalized_pmi: dict[str, dict[str, float]]
+    removed: Mapping[str, tuple[str, ...]]
+    pmi: Mapping[str, Mapping[str, float]]
+    normalized_pmi: Mapping[str, Mapping[str, float]]
     kept: dict[str, str]
 
     def table(self) -> str:

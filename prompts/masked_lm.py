@@ -25,6 +25,7 @@ class MaskedLM(Protocol):
         Every text holds `GAP` once. The probabilities are those over the model's whole vocabulary, so those
         of `words` sum to less than 1: who asks normalises.
         """
+        ...
 
 
 PATTERNS = ("*.json", "vocab.txt", "model.safetensors")

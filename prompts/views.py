@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-VIEWS = ("front", "side", "back", "top")
+VIEWS: tuple[str, ...] = ("front", "side", "back", "top")
 TOP_ABOVE_DEG = math.degrees(math.asin(2 / 3))  # 41.81; SJC: pre-warp polar angle below 30 degrees
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
+from sjc_debiased.options import Background, Basic, MethodOptions, OptionError, Options, Start
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
 
@@ -45,12 +45,12 @@ class Resolved:
     emptiness_step: float
     emptiness_multiplier: float
     depth_weight: float
-    depth_loss: str
-    background: str
+    depth_loss: Literal["published", "corrected"]
+    background: Background
     resolution: int
     half_size: float
     schedule_steps: int
-    start: str = "fog"
+    start: Start = "fog"
     color_scale: float = 1.0
     pmi_normalized: Literal["pmi", "probabilities"] = "pmi"
 
@@ -67,8 +67,8 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     preset, method = _method(o.basic, o.method)
     clip_start, clip_end = _clip(o.method, method, profile)
     front = profile.front_half_deg if method.views == "dsds" else VIEW_SCHEMES["sjc"].front_half_deg
-    given = {name: value for name, value in vars(o.sjc).items() if value is not None}
-    own = {name: getattr(profile, name) for name in vars(o.sjc).keys() & vars(profile).keys()}
+    given: dict[str, Any] = {name: value for name, value in vars(o.sjc).items() if value is not None}
+    own: dict[str, Any] = {name: getattr(profile, name) for name in vars(o.sjc).keys() & vars(profile).keys()}
     n_steps = profile.n_steps if o.basic.n_steps is None else o.basic.n_steps
     template = Resolved(
         prompt="",
@@ -85,7 +85,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         clip_end=clip_end,
         half_size=profile.half_size,
         n_steps=n_steps,
-        **({"schedule_steps": n_steps} | own | given),
+        **({"schedule_steps": n_steps} | own | given),  # pyright: ignore[reportArgumentType]  # of many types
     )
     _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:

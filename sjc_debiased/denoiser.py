@@ -59,9 +59,11 @@ class Denoiser(Protocol):
         Raises:
             ValueError: a prompt is longer than the model can read.
         """
+        ...
 
     def draw_sigma(self, rng: np.random.Generator) -> Tensor:
         """Draw a noise level as the model's training drew them, a scalar on its device."""
+        ...
 
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
         """Return D(noised; sigma), guided and without gradient: [n, c, h, w].
@@ -70,12 +72,15 @@ class Denoiser(Protocol):
             noised: [n, c, h, w]. sigma: [n]. cond: of n pictures.
             scale: of classifier-free guidance (`guided`), [n]; 1 is none.
         """
+        ...
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the pictures of RGB images in [-1, 1], float32 [n, c, h, w]; differentiable."""
+        ...
 
     def decode(self, picture: Tensor) -> Tensor:
         """Return the RGB images of pictures, float32 [n, 3, H, W] in [-1, 1], without gradient."""
+        ...
 
 
 def sigma_table(alphas_cumprod: Tensor) -> Tensor:

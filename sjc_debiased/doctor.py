@@ -171,7 +171,7 @@ def _sweep(o: DoctorOptions, cost: Cost) -> Line:
 
     options = SweepOptions(**vars(o), local_files_only=True)
     plan = make_plan(options, [])
-    runs, name = list(plan.work.todo), f"sweep {Path(o.suite).stem}"
+    runs, name = list(plan.work.todo), f"sweep {Path(options.suite).stem}"
     text = f"{plan}: {cost.of_sweep(runs)} in one process like this one"
     room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(o.run_root)).free
     if room > free:

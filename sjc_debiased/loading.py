@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prompts.hub import (
     MissingError,
@@ -90,9 +90,9 @@ def find_model(location: str, local_files_only: bool = False) -> Found:
         return Found(location, place)
     folder = cached(location)
     names = files_in(folder)
-    if INDEX in names:
+    if folder and INDEX in names:
         model_files.check_index(folder / INDEX, location)
-    if not model_files.lacking(names):
+    if folder and not model_files.lacking(names):
         model_files.check_folder(folder, location)
         return Found(location, folder)
     return _find_on_hub(location, folder, names, local_files_only)
@@ -120,7 +120,7 @@ def _find_on_hub(name: str, folder: Path | None, names: dict[str, int], local_fi
             )
             + ("" if files else "Check the name.")
         )
-    if INDEX not in names:
+    if folder is None or INDEX not in names:
         folder = fetch(name, [INDEX], revision)
     model_files.check_index(folder / INDEX, name)
     still = model_files.lacking(there.sizes)
@@ -267,15 +267,16 @@ def _load_folder(found: Found):
 
     folder, index = found.place, model_files.read_index(found.place)
     names = files_in(folder)
-    parts = {"tokenizer": load_tokenizer(found)}
+    parts: dict[str, Any] = {"tokenizer": load_tokenizer(found)}
     try:
         scheduler = getattr(diffusers, index["scheduler"][1])
+        classes: dict[str, Any] = {
+            "unet": diffusers.UNet2DConditionModel,
+            "vae": getattr(diffusers, index["vae"][1]),
+            "text_encoder": CLIPTextModel,
+        }
         parts["scheduler"] = scheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        for part, cls in (
-            ("unet", diffusers.UNet2DConditionModel),
-            ("vae", getattr(diffusers, index["vae"][1])),
-            ("text_encoder", CLIPTextModel),
-        ):
+        for part, cls in classes.items():
             files = model_files.weight_files(part, names)
             parts[part], report = cls.from_pretrained(
                 folder / part,
@@ -294,6 +295,5 @@ def _load_folder(found: Found):
             f"a model's weights must fit its configuration. Those of {found.location} do not ({error}). "
             "Download it again, or choose another one."
         ) from error
-    return diffusers.StableDiffusionPipeline(
-        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
+    parts |= {"safety_checker": None, "feature_extractor": None}
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)

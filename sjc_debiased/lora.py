@@ -136,7 +136,7 @@ def check_lora(file: Path, context: int | None = None) -> Shapes:
 
 
 def _of_width(width: int | None) -> str:
-    return _WIDTHS.get(width, f"one of {width} numbers a token" if width else f"{SD1} or {SD2}")
+    return _WIDTHS.get(width, f"one of {width} numbers a token") if width else f"{SD1} or {SD2}"
 
 
 def add_loras(pipeline, loras: tuple[Lora, ...], local_files_only: bool = False) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import get_args
 
-from sjc_debiased.options import KernelName, OptionError
+from sjc_debiased.options import KernelName, OptionError, PrecisionName
 
 # oneDNN's instruction sets without bfloat16, as ONEDNN_MAX_CPU_ISA names them.
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -45,7 +46,7 @@ def choose_machine(device: str = "auto", precision: str = "auto") -> Machine:
     where it has units for it (`has_bfloat16_units`), else float32.
 
     Raises:
-        OptionError: the device is not there, or the name is none.
+        OptionError: the device is not there, or a name is none.
     """
     import torch
 
@@ -66,6 +67,10 @@ def choose_machine(device: str = "auto", precision: str = "auto") -> Machine:
                 f"--device {chosen} needs a CUDA device of that number. PyTorch {torch.__version__} sees "
                 f"{n_devices}. Use --device cpu, or install a driver and a CUDA build of PyTorch."
             )
+    if precision not in get_args(PrecisionName):
+        raise OptionError(
+            f"--precision must be {', '.join(get_args(PrecisionName))}. Received {precision!r}. Choose one."
+        )
     if precision != "auto":
         return Machine(chosen, precision, "asked for with --precision", asked=True)
     if chosen.startswith("cuda"):

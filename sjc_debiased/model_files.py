@@ -120,7 +120,7 @@ def weight_files(part: str, names: Collection[str]) -> tuple[str, ...]:
             pattern = rf"{re.escape(stem + before)}-\d+-of-(\d+){re.escape(after)}\.safetensors"
             shards = sorted(n for n in names if re.fullmatch(pattern, n))
             index = f"{stem}.safetensors.index{variant}.json"
-            if shards and index in names and len(shards) == int(re.fullmatch(pattern, shards[0])[1]):
+            if shards and index in names and len(shards) == int(re.sub(pattern, r"\1", shards[0])):
                 return (index, *shards)
     return ()
 

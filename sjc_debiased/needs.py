@@ -78,7 +78,7 @@ def _requirements() -> list[tuple[str, str]]:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.match(r"[\d.]*", version)[0].split(".") if number]
+    return [int(number) for number in re.sub(r"[^\d.].*", "", version).split(".") if number]
 
 
 def machine(chosen: Machine) -> list[Line]:
@@ -93,7 +93,7 @@ def machine(chosen: Machine) -> list[Line]:
         text = f"{device.text}. There is an NVIDIA driver, but PyTorch {torch.__version__} sees no GPU."
         device = Line("device", "SLOW", text, "Install a build of PyTorch for this driver's CUDA.")
     precision = Line("precision", "OK", f"{chosen.precision}: {chosen.why}")
-    load, cores = psutil.getloadavg()[0], psutil.cpu_count()
+    load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
     if load <= cores:
         return [device, precision]
     text = f"{load:.0f} processes want {cores} cores: the times below are too long."

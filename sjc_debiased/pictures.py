@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -96,7 +97,8 @@ def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
 def save_turntable(path: Path, turn: Sequence[Snapshot]) -> None:
     """Write one turn of `TURNTABLE_FRAMES` views as MP4 (H.264), 24 per second, the front first."""
     with atomic(path) as partial:
-        with iio.imopen(partial, "w", plugin="FFMPEG") as video:
+        ffmpeg: Any = "FFMPEG"  # a plugin by name, which the annotation of `imopen` does not know
+        with iio.imopen(partial, "w", plugin=ffmpeg) as video:
             frames = np.stack([view.image_u8 for view in turn])
             video.write(frames, fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
         check_turntable(partial)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ VIEW_AZIMUTHS_DEG = {"front": 0.0, "side": 90.0, "back": 180.0}
 _ELEVATION_DEG = 15.0
 
 
+@runtime_checkable
 class Tabled(Denoiser, Protocol):
     """A 2D model with a table of noise levels, ascending, one for each timestep."""
 
@@ -73,7 +74,7 @@ def propose(
 
 def sheet(
     grid: VoxelGrid,
-    denoiser: Tabled,
+    denoiser: Denoiser,
     sent: Mapping[str, str],
     timesteps: Sequence[int] = TIMESTEPS,
     guidances: Sequence[float] = GUIDANCES,
@@ -82,7 +83,12 @@ def sheet(
 
     Args:
         sent: the prompt of each view.
+
+    Raises:
+        ValueError: the 2D model has no table of noise levels.
     """
+    if not isinstance(denoiser, Tabled):
+        raise ValueError("proposals need a 2D model with a table of noise levels. This one has no `sigmas`.")
     return np.concatenate(
         [
             propose(grid, denoiser, denoiser.condition([sent[view]]), azimuth_deg, timesteps, guidances)
@@ -109,19 +115,21 @@ class ProposalOptions:
 
 def main(o: ProposalOptions) -> None:
     """Write the sheet of a run: front, side and back, with the prompts that it was made with."""
-    import json
-
     from sjc_debiased.evaluation.orbit import load_scene
     from sjc_debiased.pictures import write_png
+    from sjc_debiased.run_files import RunReader
     from sjc_debiased.runs import RunError
 
     if not all(0 <= t < 1000 for t in o.timesteps):
         raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")
     try:
         _, grid, denoiser = load_scene(o.run, o.device, stopped=True)
-        sent = json.loads((o.run / "options.json").read_text(encoding="utf-8"))["view_prompts"]["sent"]
-    except (OSError, KeyError, RunError) as error:
+        prompts = RunReader(o.run).view_prompts
+    except (OSError, RunError) as error:
         raise SystemExit(f"proposals: {error}") from error
+    if prompts is None:
+        raise SystemExit(f"proposals: a run must say its view prompts. {o.run} is older. Make it again.")
+    sent = prompts["sent"]
     for view in VIEW_AZIMUTHS_DEG:
         print(f"{view}: {sent[view]}")
     path = o.out or o.run / "proposals.png"

@@ -221,7 +221,7 @@ class Session:
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""
         field, optimizer = self.scene.field, self.scene.optimizer
-        state = {f"grid.{name}": p for name, p in field.named_parameters()}
+        state: dict[str, Tensor] = {f"grid.{name}": p for name, p in field.named_parameters()}
         for name, param in field.named_parameters():
             for key, value in optimizer.state[param].items():
                 state[f"adamax.{name}.{key}"] = value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def clip_tokenizer(family: str):
     from transformers import CLIPTokenizer
 
     lines = gzip.decompress(_MERGES.read_bytes()).decode().splitlines()
-    merges = [tuple(line.split()) for line in lines]
+    merges: Any = [tuple(line.split()) for line in lines]  # the tokenizer's annotation knows no pairs
     letters = _byte_letters()
     tokens = [*letters, *(a + "</w>" for a in letters), *("".join(m) for m in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
 from sjc_debiased.config import resolve
@@ -29,7 +29,7 @@ from sjc_debiased.options import (
     PrecisionName,
     SJCOptions,
 )
-from sjc_debiased.presets import PresetName
+from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.runs import RunError, check_run_root
 from sjc_debiased.sweep_work import INTERRUPTED, Work, do
 
@@ -42,7 +42,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= _MOST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
 
 
 SETTINGS = {
@@ -173,7 +173,7 @@ def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Optio
             f"a suite may set {', '.join(SETTINGS)}, to a number, or var_red to true or false. "
             f"{entry.prompt!r} sets {wrong[0]} to {str(entry.settings[wrong[0]])[:40]}. Correct the suite."
         )
-    numbers = dict(entry.settings)
+    numbers: dict[str, Any] = dict(entry.settings)
     its = numbers.pop("n_steps", None)
     n_steps = its if o.n_steps is None else o.n_steps
     basic = Basic(prompt=(entry.prompt,), seeds=o.seeds, n_steps=n_steps, run_root=o.run_root)
@@ -182,13 +182,12 @@ def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Optio
 
 
 def _presets(text: str) -> list[PresetName]:
-    names = list(dict.fromkeys(text.split(",")))
-    if unknown := [n for n in names if n not in get_args(PresetName)]:
+    names = dict.fromkeys(text.split(","))
+    if unknown := [n for n in names if n not in PRESETS]:
         raise OptionError(
-            f"--presets must be of {', '.join(get_args(PresetName))}. Received {unknown[0]!r}. Check the "
-            "spelling."
+            f"--presets must be of {', '.join(PRESETS)}. Received {unknown[0]!r}. Check the spelling."
         )
-    return names
+    return [preset for name in names for preset in PRESETS if preset == name]
 
 
 def _shard(text: str) -> tuple[int, int]:

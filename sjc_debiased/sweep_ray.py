@@ -23,7 +23,7 @@ def do_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
         OptionError: Ray is not installed, out of reach, or has too little for so many workers.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         raise OptionError(
             "--engine ray needs the package ray. It is not installed. Run `pip install ray`, or use the "

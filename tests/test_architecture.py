@@ -102,7 +102,7 @@ def test_the_adapter_knows_the_contract_alone():
     ours = {name for name in imports(ROOT / "adapt_sd.py") if name.split(".")[0] in OURS}
     assert ours == {"sjc_debiased.denoiser"}
     other = {name.split(".")[0] for name in imports(ROOT / "adapt_sd.py")} - OURS
-    assert other == {"__future__", "numpy", "torch"}
+    assert other == {"__future__", "typing", "numpy", "torch"}
 
 
 def test_nothing_heavy_at_import():

@@ -70,7 +70,7 @@ class Painter:
         Raises:
             NoMeshError: no view sees the surface.
         """
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         self._vertices, self._faces = vertices.astype(np.float32), faces
         self._views = [_View(snapshot, vertices, faces, edge) for snapshot in snapshots]
@@ -84,7 +84,7 @@ class Painter:
         colors, known = self._blend(self._vertices, ((everywhere, w) for w in self._weights))
         if not known.any():
             raise nothing_found("no view sees its surface")
-        self._nearest, self._known_colors = cKDTree(vertices[known]), colors[known]
+        self._nearest, self._known_colors = KDTree(vertices[known]), colors[known]
         self.vertex_colors_u8 = self._to_u8(vertices, colors, known)
 
     def texture(self, size: int) -> Texture:

@@ -35,7 +35,7 @@ class _Listener(event.Listener):
         pass
 
     def on_end(self, event: event.Event) -> None:
-        function = getattr(event.data.get("dispatcher"), "py_func", None)
+        function = getattr((event.data or {}).get("dispatcher"), "py_func", None)
         ours = function is not None and function.__module__.startswith("voxnerf.")
         if ours and function not in self._seen:
             self._seen.add(function)

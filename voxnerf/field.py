@@ -40,6 +40,7 @@ class Field(Protocol):
 
     def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
         """Return one view, differentiable in the parameters; one ray per pixel of the camera."""
+        ...
 
     def render_fine(self, camera: Camera, subpixels: int = 4, upscale: int = 1) -> Rendering:
         """Return one view for the eye: of `upscale` times the camera's size, without gradient or emptiness.
@@ -47,15 +48,19 @@ class Field(Protocol):
         Args:
             subpixels: rays along each side of a camera's pixel, over which the view is averaged.
         """
+        ...
 
     def before_plain_wall(self) -> Field:
         """Return the object as it is, before a background of one color, the mean of its own."""
+        ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield what is optimised, and saved, under these names."""
+        ...
 
     def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:
         """Return the optimiser's groups, each with its step size; together they are all parameters."""
+        ...
 
     def to_mesh(
         self,
@@ -75,3 +80,4 @@ class Field(Protocol):
         Raises:
             NoMeshError: there is no object.
         """
+        ...

@@ -92,6 +92,7 @@ class VoxelGrid(nn.Module):
         self.background = nn.Parameter(config.color_scale * torch.randn(1, c, b, b, generator=generator))
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
+        self.aabb: Tensor
         self.register_buffer("aabb", torch.tensor([[-half] * 3, [half] * 3]), persistent=False)
 
     def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:

@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +48,16 @@ def read_glb(path: Path) -> SavedMesh:
     try:
         (length,) = struct.unpack("<I", data[12:16])
         materials = json.loads(data[20 : 20 + length])["materials"]
-        (mesh,) = trimesh.load(path, process=False).geometry.values()
+        scene: Any = trimesh.load(path, process=False)
+        (mesh,) = scene.geometry.values()
         image = mesh.visual.material.baseColorTexture.convert("RGB")
         uv, faces = np.asarray(mesh.visual.uv), np.asarray(mesh.faces)
     except (struct.error, ValueError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(f"a GLB must hold a textured mesh. {path} does not ({error!r}).") from error
-    turned = [from_saved_axes(np.asarray(a, np.float32)) for a in (mesh.vertices, mesh.vertex_normals)]
-    return SavedMesh(*turned, faces, uv, np.asarray(image), materials[0]["pbrMetallicRoughness"])
+    vertices, normals = (
+        from_saved_axes(np.asarray(a, np.float32)) for a in (mesh.vertices, mesh.vertex_normals)
+    )
+    return SavedMesh(vertices, normals, faces, uv, np.asarray(image), materials[0]["pbrMetallicRoughness"])
 
 
 def look(mesh: SavedMesh, camera: Camera, gray: bool = False) -> tuple[np.ndarray, np.ndarray]:

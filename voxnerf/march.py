@@ -54,9 +54,9 @@ def march(grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: 
         return _march_torch(grid, origin, directions, enter, passage, emptiness_scale)
     fused = {"numba": _NumbaMarch, "triton": _TritonMarch}[kernel]
     args = origin, directions, enter, passage, grid.config, emptiness_scale
-    *seen, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale, *args)
+    latent, depth, remaining, emptiness = fused.apply(grid.density, grid.color, grid.log_density_scale, *args)
     n_samples = (passage.max() / grid.config.step_size).floor().clamp(min=0) + 1  # not read: no device sync
-    return March(*seen, emptiness / (n_samples * len(directions)))
+    return March(latent, depth, remaining, emptiness / (n_samples * len(directions)))
 
 
 def kernel_for(grid: VoxelGrid) -> Kernel:

@@ -10,7 +10,8 @@ from numba import config, njit
 if TYPE_CHECKING:
     from voxnerf.grid import GridConfig
 
-config.SLP_VECTORIZE = 1  # four channels at once; for all that numba compiles in this process from here on
+# Four channels at once; for all that numba compiles in this process from here on.
+config.SLP_VECTORIZE = 1  # pyright: ignore[reportAttributeAccessIssue]  # numba makes its options at import
 
 CHANNELS = 4  # written for Stable Diffusion's latents; with fewer, the rest is zero
 MAX_RESOLUTION = 1625  # its cube is the largest below 2^32

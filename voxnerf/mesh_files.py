@@ -6,13 +6,18 @@ The bytes depend on the mesh alone.
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxnerf.mesh import Mesh
 
+if TYPE_CHECKING:
+    from voxnerf.bake import Texture
+
 _TURN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]], dtype=np.float32)
-_MATTE = {"metallicFactor": 0.0, "roughnessFactor": 1.0}  # glTF's own defaults are a rough metal
+# glTF's own defaults are a rough metal.
+_MATTE: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
 
 
 def mesh_files(mesh: Mesh, name: str, ending: str) -> dict[str, bytes]:
@@ -44,8 +49,8 @@ def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
     from trimesh.visual.material import PBRMaterial
 
     if mesh.texture:
-        material = PBRMaterial(name=name, baseColorTexture=_image(mesh), **_MATTE)
-        scene = trimesh.Scene({name: _textured(mesh, material)})
+        material = PBRMaterial(name=name, baseColorTexture=_image(mesh.texture), **_MATTE)
+        scene = trimesh.Scene({name: _textured(mesh, mesh.texture, material)})
         return {f"{name}.glb": export_glb(scene, include_normals=True)}
 
     def finish(tree: dict) -> None:
@@ -69,9 +74,9 @@ def _obj(mesh: Mesh, name: str) -> dict[str, bytes]:
         return {f"{name}.obj": text.encode()}
     white, black = [255] * 3, [0] * 3
     material = SimpleMaterial(
-        name=f"{name}_texture", image=_image(mesh), diffuse=white, ambient=white, specular=black
+        name=f"{name}_texture", image=_image(mesh.texture), diffuse=white, ambient=white, specular=black
     )
-    text, others = export_obj(_textured(mesh, material), **options)
+    text, others = export_obj(_textured(mesh, mesh.texture, material), **options)
     return {**others, f"{name}.obj": text.encode()}
 
 
@@ -88,11 +93,10 @@ def _plain(mesh: Mesh, **attributes):
     return trimesh.Trimesh(vertices, mesh.faces, vertex_normals=normals, process=False, **attributes)
 
 
-def _textured(mesh: Mesh, material):
+def _textured(mesh: Mesh, texture: Texture, material):
     import trimesh
     from trimesh.visual import TextureVisuals
 
-    texture = mesh.texture
     return trimesh.Trimesh(
         (mesh.vertices @ _TURN.T)[texture.vertex_of],
         texture.faces,
@@ -102,9 +106,9 @@ def _textured(mesh: Mesh, material):
     )
 
 
-def _image(mesh: Mesh):
+def _image(texture: Texture):
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(mesh.texture.image_u8).save(buffer, "PNG")
+    Image.fromarray(texture.image_u8).save(buffer, "PNG")
     return Image.open(buffer)  # trimesh keeps the format that an image was read in

@@ -83,7 +83,7 @@ def find_solid(grid: VoxelGrid, snapshots: Sequence[Snapshot], level: float | No
         overlap = (covered & opaque).sum() / (covered | opaque).sum()
         if overlap > best_overlap:
             level, best_overlap = float(candidate), overlap
-    if best_overlap < _LEAST_OVERLAP:
+    if level is None or best_overlap < _LEAST_OVERLAP:
         raise _crate(levels, best_overlap)
     return _solid(raw, level)
 

@@ -53,7 +53,7 @@ def _failure(grid: VoxelGrid, kernel: Kernel) -> str | None:
             return why
         with torch.enable_grad():
             found = dict(vars(render(tried, orbit_camera(30, 20, 8, 8))))
-            loss = sum(tensor.sum() for tensor in found.values())
+            loss = torch.stack([tensor.sum() for tensor in found.values()]).sum()
             slopes = torch.autograd.grad(loss, list(grid.parameters()))
         names = (f"the gradient of {name}" for name, _ in grid.named_parameters())
         found |= dict(zip(names, slopes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def a_lpips(images: Tensor, net: Net, protocol: Protocol = "closed", device: str
 
 
 @torch.inference_mode()
-def adjacent_distances(model: torch.nn.Module, images: Tensor) -> Tensor:
+def adjacent_distances(model: Any, images: Tensor) -> Tensor:  # model: `load_lpips`'s
     """Return the LPIPS distance of each image to the next, [n - 1].
 
     That is `model(images[:-1], images[1:])` with each image's features computed once.
@@ -107,7 +107,7 @@ def load_lpips(net: Net) -> torch.nn.Module:
             if isinstance(layer, torch.nn.Conv2d):
                 index = name.rpartition(".")[2]  # lpips keeps torchvision's layer numbers
                 layer.weight.copy_(weights[f"features.{index}.weight"])
-                layer.bias.copy_(weights[f"features.{index}.bias"])
+                layer.bias.copy_(weights[f"features.{index}.bias"])  # pyright: ignore[reportOptionalMemberAccess]  # all have one
     return model.eval()
 
 

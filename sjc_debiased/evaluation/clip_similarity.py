@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,8 @@ def load_clip(name: str):
 
     folder = find_clip(name)
     with quiet("transformers"):
-        model, report = CLIPModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        cls: Any = CLIPModel  # its annotations know no loading info
+        model, report = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
         processor = CLIPImageProcessor.from_pretrained(folder)
         tokenizer = CLIPTokenizer.from_pretrained(folder)
     absent, size = len(report["missing_keys"]), model.config.text_config.vocab_size

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
@@ -13,6 +14,7 @@ from sjc_debiased.record import short_commit
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import run_folders
 
+_Value = TypeVar("_Value", bound=float)
 _METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
 """The options in which presets differ."""
 _MEASURED_BY = ("clip_model", "clip_weights", "judge")
@@ -129,7 +131,7 @@ def difference(
     return of_mean(*_measured(pairs), -most, most)
 
 
-def _measured(pairs: Iterable[tuple[float | None, str]]) -> tuple[list[float], list[str]]:
+def _measured(pairs: Iterable[tuple[_Value | None, str]]) -> tuple[list[_Value], list[str]]:
     """Return the values that were measured, and their prompts."""
     found = [(value, prompt) for value, prompt in pairs if value is not None]
     return [value for value, _ in found], [prompt for _, prompt in found]

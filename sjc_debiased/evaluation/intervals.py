@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -79,9 +80,9 @@ def bca(totals: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tu
     without = statistic(totals.sum(0) - totals)
     pull = np.nanmean(without) - without
     spread = np.nansum(pull**2) ** 1.5
-    acceleration = np.nansum(pull**3) / (6 * spread) if spread else 0.0
+    acceleration: Any = np.nansum(pull**3) / (6 * spread) if spread else 0.0
     below = ((draws < value).mean() + (draws <= value).mean()) / 2
-    bias = _NORMAL.inv_cdf(min(max(below, 1 / N_DRAWS), 1 - 1 / N_DRAWS))
+    bias: float = _NORMAL.inv_cdf(min(max(below, 1 / N_DRAWS), 1 - 1 / N_DRAWS))
     low, high = (_NORMAL.cdf(bias + (bias + q) / (1 - acceleration * (bias + q))) for q in (-Z95, Z95))
     low, high = np.quantile(draws, [low, high])
     return float(low), float(high)
@@ -143,7 +144,7 @@ def of_mean_two_ways(
     draws = draws[np.isfinite(draws)]
     value, fewer = float(np.mean(values)), min(map(len, at))
     ends = agreeing(value, fewer, least, most) if _has_no_width(draws) else np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, *map(float, ends), len(values), fewer)
+    return Estimate(value, *map(float, ends), len(values), fewer)  # pyright: ignore[reportCallIssue]  # two ends
 
 
 def _drawn_again(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -158,7 +158,7 @@ def describe(objects: list[Labelled]) -> str:
         if label is not None
     ]
     verdicts = [
-        Answer(o.success, o.judged_success, o.cluster)
+        Answer(o.success, o.judged_success, o.cluster)  # pyright: ignore[reportArgumentType]  # none is None
         for o in objects
         if None not in (o.success, o.judged_success)
     ]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -155,7 +155,7 @@ def _check_known(folder: Path, model: str, parts: Collection[Part], clip: str) -
 def _missing(folder: Path, clip: str) -> set[Part]:
     """Return the parts that a run has not, or has by another CLIP or another judge."""
     found = saved_metrics(folder) or {"parts": []}
-    missing = {*PARTS} - {*found["parts"]}
+    missing: set[Any] = {*PARTS} - {*found["parts"]}
     if found.get("clip_model") != _name(clip):
         missing.add("clip")
     if found.get("judge") != _digest(WEIGHTS / "judge" / WEIGHTS_FILE):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter, methodcaller
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Table:
 def _of(*path: str) -> Callable[[dict], float | None]:
     """Return a function that reads a measurement, None where it was not taken."""
 
-    def read(metrics: dict):
+    def read(metrics: Any) -> Any:
         for name in path:
             metrics = metrics.get(name) if isinstance(metrics, dict) else None
         return metrics
@@ -69,7 +70,7 @@ def _of(*path: str) -> Callable[[dict], float | None]:
 def faces(holds: Callable[[FaceCount], bool]) -> Callable[[dict], bool | None]:
     """Return a function that asks something of the faces the judge counted, None where it did not."""
 
-    def read(metrics: dict):
+    def read(metrics: Any) -> Any:
         face = metrics.get("face")
         return None if face is None else holds(FaceCount(**{f.name: face[f.name] for f in fields(FaceCount)}))
 
@@ -231,7 +232,7 @@ def table_5(runs: list[Measured]) -> Table:
             continue
         cells: list[str] = []
         for view in ("front", "side", "back"):
-            peak = mean_of(runs, preset, _of("clip", "peak_off_deg", view))
+            peak: Any = mean_of(runs, preset, _of("clip", "peak_off_deg", view))
             cells += [
                 f"{peak.value:.0f}°",
                 number(mean_of(runs, preset, _of("clip", "margin", view)), 3, sign=True),

@@ -56,6 +56,7 @@ class Guidance(Protocol):
             rng: of this step; whatever is random is drawn from it.
             denoiser: that will be asked; it draws the noise level.
         """
+        ...
 
     def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
         """Return where the picture should go.
@@ -64,3 +65,4 @@ class Guidance(Protocol):
             picture: as `ask` had it. query: what `ask` returned.
             denoised: D of each noised copy, [n, channels, height, width].
         """
+        ...

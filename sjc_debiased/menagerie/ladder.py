@@ -27,6 +27,7 @@ import tyro
 from tqdm import tqdm, trange
 from tyro.conf import OmitArgPrefixes
 
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.orbit import face_pictures
 from sjc_debiased.evaluation.success import FaceCount, count_faces
 from sjc_debiased.menagerie.judge import Judge
@@ -99,20 +100,22 @@ def climb(o: LadderOptions) -> Iterator[Found]:
     kernel = try_kernel(machine, o.run.machine.kernel, runs[0], denoiser).kernel
     judge, folder, all_found = Judge(), new_folder(o.out), []
     truths = Truths(denoiser, o.fit_steps)
-    for rung in (rung for rung in RUNGS if rung in o.rungs):
+    rungs: list[Rung] = [rung for rung in RUNGS if rung in o.rungs]
+    for rung in rungs:
         scenes = [build_scene(run, p, denoiser, kernel)[0] for run, p in zip(runs, prompts)]
-        for i, (scene, creature) in enumerate(zip(scenes, creatures)):
+        grids = [scene.field for scene in scenes if isinstance(scene.field, VoxelGrid)]  # all are
+        for i, (grid, creature) in enumerate(zip(grids, creatures)):
             if rung != "scratch":
-                truths.show(scene.field, replace(creature, faceless=rung == "erased"))
+                truths.show(grid, replace(creature, faceless=rung == "erased"))
             if rung == "blurred":
-                blur(scene.field, _BLUR_VOXELS)
+                blur(grid, _BLUR_VOXELS)
             if o.proposals:
-                write_png(folder / f"proposals_{rung}_{i}.png", sheet(scene.field, denoiser, prompts[i].sent))
+                write_png(folder / f"proposals_{rung}_{i}.png", sheet(grid, denoiser, prompts[i].sent))
         n_steps = {"fit": 0, "scratch": runs[0].n_steps}.get(rung, o.mend_steps)
         optimize(scenes, denoiser, n_steps, rung)
         rows = []
-        for run, scene in zip(runs, scenes):
-            found, row = judged(run.prompt, rung, scene.field, denoiser, judge)
+        for run, grid in zip(runs, grids):
+            found, row = judged(run.prompt, rung, grid, denoiser, judge)
             rows.append(row)
             all_found.append(found)
             yield found
@@ -120,13 +123,15 @@ def climb(o: LadderOptions) -> Iterator[Found]:
         write_json(folder / "ladder.json", {"found": [asdict(found) for found in all_found]})
 
 
-def optimize(scenes: list[Scene], denoiser, n_steps: int, rung: Rung) -> None:
+def optimize(scenes: list[Scene], denoiser: Denoiser, n_steps: int, rung: Rung) -> None:
     """Do the loop's steps on all scenes, with one call of the 2D model for all of them."""
     for _ in trange(n_steps, desc=rung, leave=False):
         optimize_step(scenes, denoiser)
 
 
-def judged(prompt: str, rung: Rung, grid: VoxelGrid, denoiser, judge: Judge) -> tuple[Found, np.ndarray]:
+def judged(
+    prompt: str, rung: Rung, grid: VoxelGrid, denoiser: Denoiser, judge: Judge
+) -> tuple[Found, np.ndarray]:
     """Return the verdict on a field, and its picture: eight azimuths from the front on, opacity below."""
     images = face_pictures(grid, denoiser, _N_FACES)
     turn = list(take_snapshots(grid, denoiser.decode, turn_cameras(denoiser.size, _N_SHOWN)))

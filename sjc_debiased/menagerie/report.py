@@ -45,7 +45,7 @@ def load_denoiser(weights: Path = WEIGHTS) -> Embedded:
     """Return the embedded model on this machine, in its precision."""
     machine = choose_machine()
     place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
-    return load_model(str(weights), place, dtype)
+    return load_model(str(weights), place, dtype)  # pyright: ignore[reportReturnType]  # Stable Diffusion's
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
         pictures, seen, azimuths = [], [], []
         for i in range(_PER_JUDGE_ROW):
             kind, face = KINDS[i % len(KINDS)], FACES[i % len(FACES)]
-            creature = Creature(kind, OWN_COLOR[kind], face, shape_seed=9000 + i, **oddity)
+            creature = Creature(kind, OWN_COLOR[kind], face, shape_seed=9000 + i, **oddity)  # pyright: ignore[reportArgumentType]  # of many types
             azimuths.append(rng.uniform(0, 360))
             photo = portrait(creature, azimuths[-1], rng.uniform(0, 30), i)
             pictures.append(photo.image_u8)

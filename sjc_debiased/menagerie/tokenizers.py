@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import BertTokenizerFast, CLIPTokenizer
+from transformers import BertTokenizerFast, CLIPTokenizer  # pyright: ignore[reportAttributeAccessIssue]  # lazy
 
 from sjc_debiased.menagerie.captions import known_words
 
@@ -29,7 +30,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     bpe.train_from_iterator([[word] * 10 for word in [*known_words(), ","]], trainer)
     with tempfile.TemporaryDirectory() as folder:
         vocab_file, merges_file = bpe.model.save(folder)
-        merges = [tuple(line.split()) for line in Path(merges_file).read_text().splitlines()[1:]]
+        merges: Any = [tuple(line.split()) for line in Path(merges_file).read_text().splitlines()[1:]]
     tokens = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
