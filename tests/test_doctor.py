@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from prompts.suites import load_suite
 from sjc_debiased import doctor, estimate, needs, sweep
 from sjc_debiased.doctor import DoctorOptions
 from sjc_debiased.estimate import FRAMES, TIMED_STEPS, WARMUP_STEPS, Cost, measure_cost, sample_run
@@ -19,6 +20,8 @@ from sjc_debiased.optimize import optimize_step
 from sjc_debiased.prepare import load_denoiser
 from sjc_debiased.sweep import SweepOptions
 from tests.small_models import write_bert
+
+N_PROMPTS = len(load_suite("menagerie").prompts)
 
 CPU = Machine("cpu", "float32", "")
 COST = Cost(pack=2, step_s=3.0, preview_s=0.5, pictures_s=36.0, mesh_s=7.0)
@@ -149,7 +152,7 @@ def test_a_whole_model_can_start(report, whole):
     assert "unet" in rows["weights"][1]
     assert "ms a step of 2 objects together" in rows["step"][1]
     assert "for 60 steps" in rows["one object"][1]
-    assert "72 runs to do (at most 4,320 steps)" in rows["sweep menagerie"][1]
+    assert f"{4 * N_PROMPTS} runs to do (at most {240 * N_PROMPTS:,} steps)" in rows["sweep menagerie"][1]
     assert "hours in one process" in rows["sweep menagerie"][1]
 
 
@@ -317,8 +320,10 @@ def test_a_plan_says_the_hours(plan, monkeypatch):
     monkeypatch.setattr(estimate, "measure_cost", lambda run, *rest: asked.append((run, rest[2])) or COST)
     code, lines = plan(pack=2, n_steps=1000)
     assert code == 0
-    assert lines[0] == "18 runs to do (at most 18,000 steps), 0 finished already, 0 refused"
-    assert "about 8.0 hours in one process" in lines[-1]  # 18 * 1593 s
+    assert (
+        lines[0] == f"{N_PROMPTS} runs to do (at most {N_PROMPTS},000 steps), 0 finished already, 0 refused"
+    )
+    assert f"about {N_PROMPTS * 1593 / 3600:.1f} hours in one process" in lines[-1]
     assert "cpu (" in lines[-1]
     assert "float32" in lines[-1] or "bfloat16" in lines[-1]
     ((run, pack),) = asked
@@ -337,6 +342,6 @@ def test_a_plan_without_weights_gives_no_number(plan, whole, tmp_path_factory):
     shutil.rmtree(folder / "unet")
     code, lines = plan(model=str(folder))
     assert code == 0
-    assert lines[0].startswith("18 runs to do")
+    assert lines[0].startswith(f"{N_PROMPTS} runs to do")
     assert lines[-1].startswith("no estimate of the time: ")
     assert not any("hours" in line for line in lines)
