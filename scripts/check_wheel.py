@@ -26,7 +26,7 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 
 ROOT = Path(__file__).parents[1]
-NOT_SOURCE = (".*", "runs", "results", "build", "dist", "*.egg-info", "__pycache__")
+NOT_SOURCE = (".*", "runs", "results", "checkpoints", "build", "dist", "*.egg-info", "__pycache__")
 ROOMS = ("sjc_debiased", "voxnerf", "prompts")
 N_STEPS = 20
 EVERY_MODULE = """
