@@ -7,9 +7,12 @@ package needs one; an adapter itself imports the contract alone.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from prompts.hub import (
     MissingError,
@@ -261,6 +264,16 @@ def load_pipeline(location: str, local_files_only: bool = False, loras: tuple[Lo
     return pipeline
 
 
+def _with_bar(files: dict[str, list[Path]]) -> Iterator[str]:
+    """Yield the parts of a model, while a bar counts the bytes of their files."""
+    sizes = {part: sum(file.stat().st_size for file in own) for part, own in files.items()}
+    bar = tqdm(desc="loading the model", total=sum(sizes.values()), unit="B", unit_scale=True, leave=False)
+    with bar:
+        for part, size in sizes.items():
+            yield part
+            bar.update(size)
+
+
 def _load_folder(found: Found):
     import diffusers
     from transformers import CLIPTextModel
@@ -276,11 +289,11 @@ def _load_folder(found: Found):
             "text_encoder": CLIPTextModel,
         }
         parts["scheduler"] = scheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        for part, cls in classes.items():
-            files = model_files.weight_files(part, names)
-            parts[part], report = cls.from_pretrained(
+        files_of = {part: model_files.weight_files(part, names) for part in classes}
+        for part in _with_bar({part: [folder / file for file in files] for part, files in files_of.items()}):
+            parts[part], report = classes[part].from_pretrained(
                 folder / part,
-                variant="fp16" if model_files.is_fp16(files) else None,
+                variant="fp16" if model_files.is_fp16(files_of[part]) else None,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
