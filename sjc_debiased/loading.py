@@ -7,12 +7,9 @@ package needs one; an adapter itself imports the contract alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from prompts.hub import (
     MissingError,
@@ -27,6 +24,7 @@ from prompts.hub import (
 )
 from prompts.quiet import quiet
 from sjc_debiased import model_files, single_file
+from sjc_debiased.bars import parts_with_bar
 from sjc_debiased.foreign import read_json
 from sjc_debiased.lora import Lora, add_loras, check_lora, check_peft, lora_file
 from sjc_debiased.model_files import INDEX, PATTERNS, ModelError
@@ -264,16 +262,6 @@ def load_pipeline(location: str, local_files_only: bool = False, loras: tuple[Lo
     return pipeline
 
 
-def _with_bar(files: dict[str, list[Path]]) -> Iterator[str]:
-    """Yield the parts of a model, while a bar counts the bytes of their files."""
-    sizes = {part: sum(file.stat().st_size for file in own) for part, own in files.items()}
-    bar = tqdm(desc="loading the model", total=sum(sizes.values()), unit="B", unit_scale=True, leave=False)
-    with bar:
-        for part, size in sizes.items():
-            yield part
-            bar.update(size)
-
-
 def _load_folder(found: Found):
     import diffusers
     from transformers import CLIPTextModel
@@ -290,7 +278,9 @@ def _load_folder(found: Found):
         }
         parts["scheduler"] = scheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         files_of = {part: model_files.weight_files(part, names) for part in classes}
-        for part in _with_bar({part: [folder / file for file in files] for part, files in files_of.items()}):
+        for part in parts_with_bar(
+            {part: [folder / file for file in files] for part, files in files_of.items()}
+        ):
             parts[part], report = classes[part].from_pretrained(
                 folder / part,
                 variant="fp16" if model_files.is_fp16(files_of[part]) else None,

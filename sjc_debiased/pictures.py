@@ -78,8 +78,8 @@ def save_score_magnitude(path: Path, previews: list[Path]) -> None:
     write_png(path, np.concatenate(columns, axis=1))
 
 
-def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
-    """Write the object from 8 azimuths (0 first, the front), and its opacity below.
+def contact_sheet(turn: Sequence[Snapshot]) -> np.ndarray:
+    """Return the object from 8 azimuths (0 first, the front), and its opacity below, uint8 [h, w, 3].
 
     Args:
         turn: a multiple of 8 views around the object.
@@ -91,7 +91,12 @@ def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
         gray = _repeated(gray, *view.image_u8.shape[:2])
         opacities.append(np.repeat(gray[..., None], 3, axis=2))
     images = [view.image_u8 for view in views]
-    write_png(path, np.concatenate([np.concatenate(images, 1), np.concatenate(opacities, 1)], 0))
+    return np.concatenate([np.concatenate(images, 1), np.concatenate(opacities, 1)], 0)
+
+
+def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
+    """Write the `contact_sheet` of a turn."""
+    write_png(path, contact_sheet(turn))
 
 
 def save_turntable(path: Path, turn: Sequence[Snapshot]) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert, find_masked_lm
 from prompts.views import view_scheme
+from sjc_debiased.bars import compile_bar
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
@@ -124,24 +125,11 @@ def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: De
         OptionError: the kernel that was asked for does not work.
     """
     try:
-        with _compile_bar() if machine.device == "cpu" and wanted in ("auto", "numba") else nullcontext():
+        with compile_bar() if machine.device == "cpu" and wanted in ("auto", "numba") else nullcontext():
             kernel, why = usable_kernel(build_grid(run, denoiser), wanted)
     except ValueError as error:
         raise OptionError(f"--kernel {wanted}: {error}") from error
     return replace(machine, kernel=kernel, why_kernel=why)
-
-
-@contextmanager
-def _compile_bar() -> Iterator[None]:
-    """Show how many of the CPU kernel's functions are compiled; nothing where they come from a cache."""
-    try:
-        from voxnerf.compiling import each_compiled, n_functions
-    except ImportError:  # no numba: the trial says so
-        yield
-        return
-    bar = tqdm(desc="compiling the renderer", total=n_functions(), unit="function", leave=False, delay=1)
-    with bar, each_compiled(bar.update):
-        yield
 
 
 @contextmanager

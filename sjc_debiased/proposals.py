@@ -25,12 +25,11 @@ from sjc_debiased.score import perturb
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import VoxelGrid
 from voxnerf.render import render
-from voxnerf.snapshot import to_u8
+from voxnerf.snapshot import TURN_ELEVATION_DEG, to_u8
 
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
 GUIDANCES = (1.0, 8.0, 30.0)
 VIEW_AZIMUTHS_DEG = {"front": 0.0, "side": 90.0, "back": 180.0}
-_ELEVATION_DEG = 15.0
 
 
 @runtime_checkable
@@ -58,7 +57,7 @@ def propose(
         seed: of the noise, one draw for each timestep, the same in every row.
     """
     size = denoiser.size
-    latent = render(grid, orbit_camera(azimuth_deg, _ELEVATION_DEG, size, size)).latent
+    latent = render(grid, orbit_camera(azimuth_deg, TURN_ELEVATION_DEG, size, size)).latent
     n = len(timesteps)
     noise = torch.randn((n, *latent.shape[1:]), generator=torch.Generator().manual_seed(seed))
     sigmas = denoiser.sigmas[list(timesteps)]

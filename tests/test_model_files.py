@@ -586,11 +586,11 @@ def test_the_document_downloads_by_the_same_patterns():
 
 
 def test_a_bar_counts_the_bytes_of_the_parts(tmp_path, monkeypatch):
-    from sjc_debiased import loading
+    from sjc_debiased import bars
 
     shown = []
 
-    class Bar(loading.tqdm):
+    class Bar(bars.tqdm):
         def __init__(self, *args, **fields):
             super().__init__(*args, **fields | {"file": io.StringIO()})
 
@@ -598,11 +598,11 @@ def test_a_bar_counts_the_bytes_of_the_parts(tmp_path, monkeypatch):
             shown.append((n, self.total))
             return super().update(n)
 
-    monkeypatch.setattr(loading, "tqdm", Bar)
+    monkeypatch.setattr(bars, "tqdm", Bar)
     sizes = {"unet": (700, 300), "vae": (50,)}
     files = {part: [tmp_path / f"{part}{i}" for i in range(len(own))] for part, own in sizes.items()}
     for part, own in sizes.items():
         for file, size in zip(files[part], own):
             file.write_bytes(bytes(size))
-    assert list(loading._with_bar(files)) == ["unet", "vae"]
+    assert list(bars.parts_with_bar(files)) == ["unet", "vae"]
     assert shown == [(1000, 1050), (50, 1050)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EMPTINESS_SCALE = 10.0
 BACKGROUND_DIST = 10.0
+N_FACES, TEXTURE_SIZE = 20_000, 1024  # of a mesh, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Field(Protocol):
         self,
         snapshots: Sequence[Snapshot],
         level: float | None = None,
-        n_faces: int = 20_000,
-        texture_size: int = 1024,
+        n_faces: int = N_FACES,
+        texture_size: int = TEXTURE_SIZE,
     ) -> Mesh:
         """Return the object's surface with its colors.
 

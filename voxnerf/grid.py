@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
-from voxnerf.field import EMPTINESS_SCALE, Rendering
+from voxnerf.field import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, Rendering
 from voxnerf.mesh import Mesh, extract_mesh
 from voxnerf.render import render, render_antialiased
 from voxnerf.snapshot import Snapshot
@@ -120,8 +120,8 @@ class VoxelGrid(nn.Module):
         self,
         snapshots: Sequence[Snapshot],
         level: float | None = None,
-        n_faces: int = 20_000,
-        texture_size: int = 1024,
+        n_faces: int = N_FACES,
+        texture_size: int = TEXTURE_SIZE,
     ) -> Mesh:
         """Return the object's surface (`extract_mesh`)."""
         return extract_mesh(self, snapshots, level, n_faces, texture_size)

@@ -10,6 +10,7 @@ import numpy as np
 
 from voxnerf.bake import Painter, Texture
 from voxnerf.cameras import Camera
+from voxnerf.field import N_FACES, TEXTURE_SIZE
 from voxnerf.snapshot import Snapshot
 from voxnerf.surface import OPAQUE, find_solid, surface
 from voxnerf.zbuffer import rasterize
@@ -49,8 +50,8 @@ def extract_mesh(
     grid: VoxelGrid,
     snapshots: Sequence[Snapshot],
     level: float | None = None,
-    n_faces: int = 20_000,
-    texture_size: int = 1024,
+    n_faces: int = N_FACES,
+    texture_size: int = TEXTURE_SIZE,
 ) -> Mesh:
     """Extract the surface of the object in a field, and color it.
 

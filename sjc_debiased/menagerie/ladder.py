@@ -34,6 +34,7 @@ from sjc_debiased.menagerie.judge import Judge
 from sjc_debiased.menagerie.truth import FIT_STEPS, Truths, blur, creature_of
 from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options import Options
+from sjc_debiased.pictures import contact_sheet, write_png
 from sjc_debiased.proposals import sheet
 from voxnerf.grid import VoxelGrid
 from voxnerf.snapshot import take_snapshots, turn_cameras
@@ -86,7 +87,6 @@ def climb(o: LadderOptions) -> Iterator[Found]:
     from sjc_debiased.config import resolve
     from sjc_debiased.machine import choose_machine
     from sjc_debiased.models import choose_model, identify
-    from sjc_debiased.pictures import write_png
     from sjc_debiased.prepare import load_denoiser, plan_prompts, try_kernel
     from sjc_debiased.runs import write_json
     from sjc_debiased.scene import build_scene
@@ -132,16 +132,12 @@ def optimize(scenes: list[Scene], denoiser: Denoiser, n_steps: int, rung: Rung) 
 def judged(
     prompt: str, rung: Rung, grid: VoxelGrid, denoiser: Denoiser, judge: Judge
 ) -> tuple[Found, np.ndarray]:
-    """Return the verdict on a field, and its picture: eight azimuths from the front on, opacity below."""
+    """Return the verdict on a field, and its contact sheet."""
     images = face_pictures(grid, denoiser, _N_FACES)
     turn = list(take_snapshots(grid, denoiser.decode, turn_cameras(denoiser.size, _N_SHOWN)))
-    opacity = np.stack([view.opacity_of_rays for view in turn])
-    shown = np.concatenate([view.image_u8 for view in turn], axis=1)
-    factor = shown.shape[0] // opacity.shape[1]
-    below = (np.concatenate(list(opacity), axis=1) * 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
-    picture = np.concatenate([shown, np.repeat(below[..., None], 3, axis=2)])
+    coverage = float(np.mean([view.opacity_of_rays > 0.5 for view in turn]))
     faces = count_faces(judge(images).face.numpy())
-    return Found(prompt, rung, faces, float((opacity > 0.5).mean()), _a_lpips(images)), picture
+    return Found(prompt, rung, faces, coverage, _a_lpips(images)), contact_sheet(turn)
 
 
 def _a_lpips(images: torch.Tensor) -> float | None:

@@ -11,6 +11,7 @@ from tqdm import trange
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.menagerie.creatures import COLORS, KINDS, OWN_COLOR, PROPS, TAILS, Creature, build
 from sjc_debiased.menagerie.dataset import SIZE
+from sjc_debiased.menagerie.profile import PROFILE
 from sjc_debiased.menagerie.world import photograph
 from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import VoxelGrid
@@ -20,7 +21,6 @@ N_PHOTOS = 120
 FIT_STEPS = 500
 _SHAPE_SEED = 3
 _BATCH = 20
-_LR, _BACKGROUND_LR = 0.15, 0.03
 _EMPTINESS = 1e-3  # what no photo shows stays empty
 
 
@@ -68,7 +68,7 @@ def fit(grid: VoxelGrid, creature: Creature, denoiser: Denoiser, n_steps: int) -
     images = photos(creature, cameras, SIZE // size).to(denoiser.device)
     with torch.no_grad():
         latents = torch.cat([denoiser.encode(some / 127.5 - 1) for some in images.split(_BATCH)])
-    optimizer = torch.optim.Adamax(grid.parameter_groups(_LR, _BACKGROUND_LR))
+    optimizer = torch.optim.Adamax(grid.parameter_groups(PROFILE.lr, PROFILE.background_lr))
     rng = np.random.default_rng(_SHAPE_SEED)
     for _ in trange(n_steps, desc="fitting the truth", leave=False):
         i = int(rng.integers(len(cameras)))
