@@ -138,10 +138,8 @@ def check_use(elsewhere: Path, commands: Path, site: Path) -> None:
     assert "'back view a cat'" in out, out
     sweep = ("--suite", "menagerie", "--presets", "dsds", "--seeds", "0", "--model", "menagerie", "--plan")
     out = run(elsewhere, python, "-m", "sjc_debiased.sweep", *sweep, "--device", "cpu")
-    n_prompts = len(
-        json.loads((ROOT / "prompts/suites/menagerie.json").read_text(encoding="utf-8"))["prompts"]
-    )
-    assert f"{n_prompts} runs to do" in out, out
+    suite = json.loads((ROOT / "prompts/suites/menagerie.json").read_text(encoding="utf-8"))
+    assert f"{len(suite['prompts'])} runs to do" in out, out
     assert re.search(r"about [\d.]+ hours in one process, by steps timed on cpu", out), out
     out = run(elsewhere, python, "-m", "sjc_debiased.doctor", "--model", "menagerie", "--device", "cpu")
     assert "A run can start." in out, out

@@ -9,9 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 
-def parts_with_bar(files: Mapping[str, Sequence[Path]]) -> Iterator[str]:
-    """Yield the parts of a model, while a bar counts the bytes of their files."""
-    sizes = {part: sum(file.stat().st_size for file in own) for part, own in files.items()}
+def parts_with_bar(folder: Path, files: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the parts of a model, while a bar counts the bytes of their files, named within its folder."""
+    sizes = {part: sum((folder / file).stat().st_size for file in own) for part, own in files.items()}
     bar = tqdm(desc="loading the model", total=sum(sizes.values()), unit="B", unit_scale=True, leave=False)
     with bar:
         for part, size in sizes.items():

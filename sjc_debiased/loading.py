@@ -278,9 +278,7 @@ def _load_folder(found: Found):
         }
         parts["scheduler"] = scheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         files_of = {part: model_files.weight_files(part, names) for part in classes}
-        for part in parts_with_bar(
-            {part: [folder / file for file in files] for part, files in files_of.items()}
-        ):
+        for part in parts_with_bar(folder, files_of):
             parts[part], report = classes[part].from_pretrained(
                 folder / part,
                 variant="fp16" if model_files.is_fp16(files_of[part]) else None,
