@@ -141,3 +141,9 @@ def write_png(path: Path, image_u8: np.ndarray, description: str = "") -> None:
         about.add_itxt("Description", description)
     with atomic(path) as partial:
         iio.imwrite(partial, image_u8, extension=".png", pnginfo=about)
+
+
+def write_jpeg(path: Path, image_u8: np.ndarray) -> None:
+    """Write a JPEG for the eye atomically, at quality 90: a tenth of a PNG's bytes."""
+    with atomic(path) as partial:
+        iio.imwrite(partial, image_u8, extension=".jpg", quality=90)

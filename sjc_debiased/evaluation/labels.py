@@ -1,6 +1,6 @@
 """Faces counted by eye: blinded sheets of finished objects, and how often the judge agrees with the labels.
 
-    python -m sjc_debiased.evaluation.labels sheet runs/menagerie labels/     # sheet_00.png ..., key.json
+    python -m sjc_debiased.evaluation.labels sheet runs/menagerie labels/     # sheet_00.jpg ..., key.json
     python -m sjc_debiased.evaluation.labels compare labels/                  # after writing labels.json
 
 A sheet has one object in each row, in an order drawn from the seed, from eight azimuths (0, 45, ... degrees,
@@ -93,7 +93,7 @@ def sheet(
         device: cpu or cuda.
     """
     from sjc_debiased.evaluation.orbit import face_pictures, load_scene
-    from sjc_debiased.pictures import write_png
+    from sjc_debiased.pictures import write_jpeg
     from voxnerf.snapshot import to_u8
 
     if (out / "key.json").exists():
@@ -114,7 +114,7 @@ def sheet(
         row = {"run": run.identity, "preset": run.preset, "prompt": run.prompt, "judged": judged}
         key.append(row | {"judged_success": face["success"] if face else None})
     for first in range(0, len(rows), _ROWS):
-        write_png(out / f"sheet_{first // _ROWS:02d}.png", np.concatenate(rows[first : first + _ROWS]))
+        write_jpeg(out / f"sheet_{first // _ROWS:02d}.jpg", np.concatenate(rows[first : first + _ROWS]))
     write_json(out / "key.json", {"seed": seed, "views": N_VIEWS, "rows": key})
     print(f"{len(rows)} objects from {N_VIEWS} sides: {out}. Write labels.json before you open key.json.")
 
