@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     )
 
 from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.config import Resolved, resolve
+from sjc_debiased.config import Resolved, by_option, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.identity import RunIndex, check_same_options, is_finished
 from sjc_debiased.mesh_settings import settings_of
@@ -76,7 +76,7 @@ def run(options: Options, command: list[str]) -> int:
     wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
     for resolved in wanted:
         check_words(resolved.prompt, choice)
-    check_memory(wanted[0].resolution, min(machine_options.pack, len(wanted)))
+    check_memory(wanted[0].field.resolution, min(machine_options.pack, len(wanted)))
     if resume:
         check_same_options(resume, wanted[0])
     if not basic.dry_run:
@@ -106,7 +106,7 @@ def run(options: Options, command: list[str]) -> int:
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
     for resolved in todo:
         if basic.dry_run:
-            print("\n".join(f"{name} = {value!r}" for name, value in vars(resolved).items()))
+            print("\n".join(f"{name} = {value!r}" for name, value in by_option(resolved).items()))
             print(weights_report(resolved, choice, local))
         print(plan_prompts(resolved, choice, local).table())
     if basic.dry_run:
@@ -139,7 +139,7 @@ def _look_into(folders: dict[Resolved, Path | None], index: RunIndex) -> None:
                 newest_state(folder)
             continue
         for shorter, steps in index.other_schedules(run):
-            if steps < run.n_steps == run.schedule_steps:
+            if steps < run.n_steps == run.settings.schedule_steps:
                 print(
                     f"a new run: {shorter} has the same options, but bound and emptiness have grown over its "
                     f"{steps} steps, not over {run.n_steps}. To go on there, both kept as they are at its "
@@ -153,7 +153,8 @@ def _is_finished(folder: Path | None, run: Resolved) -> bool:
         return False
     print(
         f"finished already: {folder}. Another mesh: python -m sjc_debiased.export {folder}. More steps: "
-        f"--n_steps N --schedule_steps {run.schedule_steps}. To make it again, move or delete that folder."
+        f"--n_steps N --schedule_steps {run.settings.schedule_steps}. To make it again, move or delete that "
+        "folder."
     )
     return True
 

@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.options import Background, Basic, MethodOptions, OptionError, Options, Start
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
+from voxnerf.settings import GridConfig
 
+_Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig)
 _MOST_VOXELS = 512
+_OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
+"""Options whose names say more than those of the numbers that they set."""
+_NO_OPTIONS = {"channels", "density_shift", "step_ratio", "background_size"}
+"""What no option sets."""
+_RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    ("at least 1", lambda value: value >= 1, ("n_steps", "n_noise", "schedule_steps")),
+    (f"2 to {_MOST_VOXELS}", lambda value: 2 <= value <= _MOST_VOXELS, ("resolution",)),
+    ("between 0 and 2147483647", lambda value: 0 <= value < 2**31, ("seed",)),
+    (
+        "finite and not negative",
+        lambda value: 0 <= value < math.inf,
+        (
+            *("guidance", "emptiness_weight", "emptiness_scale", "emptiness_multiplier"),
+            *("depth_weight", "color_scale"),
+        ),
+    ),
+    ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
+    ("a share of the steps in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step",)),
+)
+"""What numbers must be, by the names of their options."""
 
 
 @dataclass(frozen=True)
 class Resolved:
     """Hold every number of a run, with nothing left to a default. Two equal ones are the same run.
 
-    The machine (device, precision, kernel) is no part of it. A field with a default came later; the default
-    is what runs were made with before.
+    The machine (device, precision, kernel) is no part of it.
+
+    Attributes:
+        fingerprint: tells the model's weights apart.
+        field: but for its channels, which are the model's.
     """
 
     prompt: str
     preset: str
     model: str
     fingerprint: str
-    masked_lm: str | None
-    keep: tuple[str, ...]
-    views: Literal["sjc", "dsds"]
-    front_half_deg: float
-    clip_start: float | None
-    clip_end: float | None
     seed: int
-    n_steps: int
-    guidance: float
-    var_red: bool
-    n_noise: int
-    lr: float
-    background_lr: float
-    emptiness_weight: float
-    emptiness_scale: float
-    emptiness_step: float
-    emptiness_multiplier: float
-    depth_weight: float
-    depth_loss: Literal["published", "corrected"]
-    background: Background
-    resolution: int
-    half_size: float
-    schedule_steps: int
-    start: Start = "fog"
-    color_scale: float = 1.0
-    pmi_normalized: Literal["pmi", "probabilities"] = "pmi"
+    prompting: Prompting
+    settings: Settings
+    guidance: GuidanceSettings
+    field: GridConfig
+
+    @property
+    def n_steps(self) -> int:
+        """Return the number of optimisation steps."""
+        return self.settings.n_steps
+
+
+def by_option(run: Resolved) -> dict[str, Any]:
+    """Return a run's numbers by the names of their options, as `options.json` and `--dry_run` have them."""
+    alone = {name: value for name, value in vars(run).items() if not is_dataclass(value)}
+    return alone | _named(run.prompting, run.settings, run.guidance, run.field)
+
+
+def defaults() -> dict[str, Any]:
+    """Return, by the names of options, what runs were made with before there were such options."""
+    return _named(Prompting(), Settings(), GuidanceSettings(), GridConfig())
+
+
+def part(kind: type[_Part], options: Mapping[str, Any]) -> _Part:
+    """Return one part of a run; what its options do not say has its default.
+
+    Args:
+        options: by their names, those of other parts among them, as of `by_option` and `RunReader.options`.
+    """
+    named = {f.name: _OPTION_OF.get(f.name, f.name) for f in fields(kind)}
+    return kind(**{name: options[option] for name, option in named.items() if option in options})
+
+
+def _named(*parts: Prompting | Settings | GuidanceSettings | GridConfig) -> dict[str, Any]:
+    numbers = {name: value for one in parts for name, value in vars(one).items() if name not in _NO_OPTIONS}
+    clip = numbers.pop("clip")
+    named = {_OPTION_OF.get(name, name): value for name, value in numbers.items()}
+    return named | {"clip_start": clip.start, "clip_end": clip.end}
 
 
 def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[Resolved]:
@@ -65,35 +104,23 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         OptionError: an option is out of range, or two contradict each other.
     """
     preset, method = _method(o.basic, o.method)
-    clip_start, clip_end = _clip(o.method, method, profile)
-    front = profile.front_half_deg if method.views == "dsds" else VIEW_SCHEMES["sjc"].front_half_deg
-    given: dict[str, Any] = {name: value for name, value in vars(o.sjc).items() if value is not None}
-    own: dict[str, Any] = {name: getattr(profile, name) for name in vars(o.sjc).keys() & vars(profile).keys()}
-    n_steps = profile.n_steps if o.basic.n_steps is None else o.basic.n_steps
-    template = Resolved(
-        prompt="",
-        seed=0,
-        preset=preset,
-        model=model,
-        fingerprint=fingerprint,
-        masked_lm=(o.method.masked_lm or profile.masked_lm) if method.remove_words else None,
-        keep=o.method.keep if method.remove_words else (),
-        pmi_normalized=o.method.pmi_normalized if method.remove_words else "pmi",
-        views=method.views,
-        front_half_deg=front if o.method.front_half_deg is None else o.method.front_half_deg,
-        clip_start=clip_start,
-        clip_end=clip_end,
-        half_size=profile.half_size,
-        n_steps=n_steps,
-        **({"schedule_steps": n_steps} | own | given),  # pyright: ignore[reportArgumentType]  # of many types
-    )
+    groups = vars(o.basic), vars(o.sjc)
+    given = {name: value for group in groups for name, value in group.items() if value is not None}
+    numbers = vars(profile) | given | {"clip": _clip(o.method, method, profile)}
+    settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
+    guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
+    prompting = _prompting(o.method, method, profile)
     _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
         raise OptionError(
             '--prompt must be given. It is missing. Write for example --prompt "a smiling cat".'
         )
     seeds = _seeds(o.basic)
-    runs = [dataclasses.replace(template, prompt=p.strip(), seed=s) for p in o.basic.prompt for s in seeds]
+    runs = [
+        Resolved(prompt.strip(), preset, model, fingerprint, seed, prompting, settings, guidance, field)
+        for prompt in o.basic.prompt
+        for seed in seeds
+    ]
     for run in runs:
         _check(run)
     if o.machine.resume and len(runs) > 1:
@@ -101,6 +128,15 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
             f"--resume goes on with one run. {len(runs)} were asked for. Leave it out for several."
         )
     return list(dict.fromkeys(runs))
+
+
+def _prompting(o: MethodOptions, method: Method, profile: Profile) -> Prompting:
+    front = VIEW_SCHEMES["sjc"].front_half_deg if method.views == "sjc" else profile.front_half_deg
+    told = Prompting(method.views, front if o.front_half_deg is None else o.front_half_deg)
+    if not method.remove_words:
+        return told
+    masked_lm = o.masked_lm or profile.masked_lm
+    return replace(told, masked_lm=masked_lm, keep=o.keep, pmi_normalized=o.pmi_normalized)
 
 
 def _seeds(o: Basic) -> list[int]:
@@ -124,16 +160,16 @@ def _method(basic: Basic, o: MethodOptions) -> tuple[str, Method]:
         )
     method = PRESETS["dsds" if basic.debias else o.preset]
     if o.score_debias and method.clip == "none":
-        method = dataclasses.replace(method, clip="dynamic")
+        method = replace(method, clip="dynamic")
     if o.prompt_debias:
-        method = dataclasses.replace(method, views="dsds", remove_words=True)
+        method = replace(method, views="dsds", remove_words=True)
     if o.clip_kind is not None and not method.clip.startswith(o.clip_kind):
         kind = "static-high" if o.clip_kind == "static" else o.clip_kind
-        method = dataclasses.replace(method, clip=kind)
+        method = replace(method, clip=kind)
     return next((name for name, m in PRESETS.items() if m == method), "custom"), method
 
 
-def _clip(o: MethodOptions, method: Method, profile: Profile) -> tuple[float | None, float | None]:
+def _clip(o: MethodOptions, method: Method, profile: Profile) -> ClipSchedule:
     start = profile.clip_start if o.clip_start is None else o.clip_start
     end = profile.clip_end if o.clip_end is None else o.clip_end
     if method.clip == "none":
@@ -142,54 +178,38 @@ def _clip(o: MethodOptions, method: Method, profile: Profile) -> tuple[float | N
                 "--clip.start and --clip.end bound a clipped score. This run does not clip. Add "
                 "--score_debias, or --clip.kind dynamic."
             )
-        return None, None
+        return ClipSchedule(None, None)
     for name, value in (("--clip.start", start), ("--clip.end", end)):
         _require(value > 0 and math.isfinite(value), name, "a positive number", value)
     if method.clip.startswith("static"):
         at_start = o.clip_end is None and (method.clip == "static-low" or o.clip_start is not None)
         level = start if at_start else end
-        return level, level
+        return ClipSchedule(level, level)
     if start > end:
         raise OptionError(
             f"the clip value grows from --clip.start to --clip.end. It would fall from {start:g} to "
             f"{end:g}. Swap the two."
         )
-    return start, end
+    return ClipSchedule(start, end)
 
 
-def _check(r: Resolved) -> None:
-    if not any(character.isalnum() for character in r.prompt):
-        raise OptionError(f"--prompt must have a word. It is {r.prompt!r}. Write what you want to see.")
-    if "\0" in r.prompt:
+def _check(run: Resolved) -> None:
+    if not any(character.isalnum() for character in run.prompt):
+        raise OptionError(f"--prompt must have a word. It is {run.prompt!r}. Write what you want to see.")
+    if "\0" in run.prompt:
         raise OptionError("--prompt must be text. It holds a NUL character. Remove it.")
-    for name in ("n_steps", "n_noise", "schedule_steps"):
-        value = getattr(r, name)
-        _require(value >= 1, f"--{name}", "at least 1", value)
-    _require(2 <= r.resolution <= _MOST_VOXELS, "--resolution", f"2 to {_MOST_VOXELS}", r.resolution)
-    _require(0 <= r.seed < 2**31, "--seed", "between 0 and 2147483647", r.seed)
-    for name in (
-        "guidance",
-        "emptiness_weight",
-        "emptiness_scale",
-        "emptiness_multiplier",
-        "depth_weight",
-        "color_scale",
-    ):
-        value = getattr(r, name)
-        _require(value >= 0 and math.isfinite(value), f"--{name}", "finite and not negative", value)
-    for name in ("lr", "background_lr"):
-        value = getattr(r, name)
-        _require(value > 0 and math.isfinite(value), f"--{name}", "finite and positive", value)
-    _require(0 < r.half_size < math.inf, "half_size of the profile", "finite and positive", r.half_size)
-    widest = 180.0 - VIEW_SCHEMES[r.views].back_half_deg
+    numbers = by_option(run)
+    for rule, holds, names in _RULES:
+        for name in names:
+            _require(holds(numbers[name]), f"--{name}", rule, numbers[name])
+    half_size, front = run.field.half_size, run.prompting.front_half_deg
+    _require(0 < half_size < math.inf, "half_size of the profile", "finite and positive", half_size)
+    widest = 180.0 - VIEW_SCHEMES[run.prompting.views].back_half_deg
     _require(
-        0 < r.front_half_deg <= widest,
+        0 < front <= widest,
         "--front_half_deg",
         f"above 0 and at most {widest:g} degrees, where the back begins",
-        r.front_half_deg,
-    )
-    _require(
-        0 <= r.emptiness_step <= 1, "--emptiness_step", "a share of the steps in [0, 1]", r.emptiness_step
+        front,
     )
 
 

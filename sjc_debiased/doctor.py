@@ -21,7 +21,8 @@ try:
 
     from prompts.hub import megabytes
     from prompts.suites import SuiteError
-    from sjc_debiased.options import KernelName, OptionError, PrecisionName
+    from sjc_debiased.options import OptionError, PrecisionName
+    from voxnerf.settings import Kernel
 except ModuleNotFoundError as error:
     sys.exit(
         f"packages MISSING: {sys.executable} has no {error.name}. Activate the environment that has the "
@@ -50,7 +51,7 @@ class DoctorOptions:
     """As in run_sjc.py."""
     precision: PrecisionName = "auto"
     """As in run_sjc.py."""
-    kernel: KernelName = "auto"
+    kernel: Kernel = "auto"
     """As in run_sjc.py."""
     n_steps: int | None = None
     """Steps of the object. Default: the model's."""
@@ -102,7 +103,7 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
         return
     choice = choose_model(o.model, machine.device)
     run = sample_run(choice.profile, o.n_steps)
-    check_memory(run.resolution, o.pack)
+    check_memory(run.field.resolution, o.pack)
     lines = [
         *needs.machine(machine),
         Line("model", "OK", f"{choice.name} ({choice.why})"),

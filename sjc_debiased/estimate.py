@@ -18,19 +18,19 @@ import torch
 from torch import Tensor
 
 from prompts.debias import plain_prompts
-from prompts.views import view_scheme
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
 from sjc_debiased.optimize import Scene, optimize_step
-from sjc_debiased.options import Basic, KernelName, OptionError, Options
+from sjc_debiased.options import Basic, OptionError, Options
 from sjc_debiased.pictures import TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
 from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import PREVIEW_SHARE
 from voxnerf.field import Field
-from voxnerf.grid import Kernel, VoxelGrid
+from voxnerf.grid import VoxelGrid
+from voxnerf.settings import Kernel
 from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
 
 WARMUP_STEPS, TIMED_STEPS = 2, 5
@@ -86,8 +86,7 @@ def sample_run(profile: Profile, n_steps: int | None = None, seed: int = 0) -> R
 
 def throwaway_scene(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Scene:
     """Return the scene of a run at its start, with all words in its view prompts; it has no folder."""
-    scheme = view_scheme(run.views, run.front_half_deg)
-    return build_scene(run, plain_prompts(run.prompt, scheme), denoiser, kernel)[0]
+    return build_scene(run, plain_prompts(run.prompt, run.prompting.scheme), denoiser, kernel)[0]
 
 
 def measure_cost(
@@ -112,7 +111,7 @@ def measure_cost(
         wait_for(denoiser.device)
         return clock() - began
 
-    short = replace(run, n_steps=WARMUP_STEPS + TIMED_STEPS)
+    short = replace(run, settings=replace(run.settings, n_steps=WARMUP_STEPS + TIMED_STEPS))
     scenes = [throwaway_scene(replace(short, seed=seed), denoiser, machine.kernel) for seed in range(pack)]
     steps = [timed(lambda: optimize_step(scenes, denoiser)) for _ in range(short.n_steps)][WARMUP_STEPS:]
     cameras = turn_cameras(denoiser.size)
@@ -149,7 +148,7 @@ def _time_mesh(field: Field, size: int, timed: Timed) -> tuple[float, float]:
 
 
 def time_of_sweep(
-    runs: Sequence[Resolved], machine: Machine, kernel: KernelName, choice: Choice, pack: int
+    runs: Sequence[Resolved], machine: Machine, kernel: Kernel, choice: Choice, pack: int
 ) -> str:
     """Say how long a sweep takes, by steps that are timed now, or why that cannot be said.
 

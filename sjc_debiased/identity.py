@@ -53,7 +53,7 @@ class RunIndex:
     def other_schedules(self, run: Resolved) -> list[tuple[Path, int]]:
         """Return (folder, schedule_steps) of the runs that differ in the length of their schedules alone."""
         alike = self._schedules.get(_key(as_json(run), "schedule_steps"), ())
-        return [(folder, steps) for folder, steps in alike if steps != run.schedule_steps]
+        return [(folder, steps) for folder, steps in alike if steps != run.settings.schedule_steps]
 
 
 def is_finished(folder: Path, run: Resolved) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-DepthLoss = Literal["published", "corrected"]
+from sjc_debiased.settings import DepthLoss, Settings
+
 _CENTER_SHARE = 50 / 64  # 50 of 64 rows and columns are the centre
 
 
-def center_depth_loss(depth: Tensor, form: DepthLoss = "published") -> Tensor:
+def center_depth_loss(depth: Tensor, form: DepthLoss = Settings.depth_loss) -> Tensor:
     """Return -log(difference of mean depth between the border and the centre of the picture).
 
     It asks for an object that is nearer than what surrounds it. "published" has the sign of SJC's code,

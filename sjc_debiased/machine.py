@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import get_args
 
-from sjc_debiased.options import KernelName, OptionError, PrecisionName
+from sjc_debiased.options import OptionError, PrecisionName
+from voxnerf.settings import Kernel
 
 # oneDNN's instruction sets without bfloat16, as ONEDNN_MAX_CPU_ISA names them.
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
@@ -30,7 +31,7 @@ class Machine:
     precision: str
     why: str
     asked: bool = False
-    kernel: KernelName = "auto"
+    kernel: Kernel = "auto"
     why_kernel: str = ""
 
     @property

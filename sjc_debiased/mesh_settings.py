@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sjc_debiased.options import MeshFormat, MeshOptions, OptionError
+from voxnerf.settings import N_FACES, TEXTURE_SIZE
 
 _FACES = (100, 10_000_000)
 _TEXTURE = (64, 8192)
@@ -24,8 +25,8 @@ class MeshSettings:
     """
 
     level: float | None = None
-    faces: int = 20_000
-    texture: int = 1024
+    faces: int = N_FACES
+    texture: int = TEXTURE_SIZE
     formats: tuple[MeshFormat, ...] = ("glb",)
 
     @property

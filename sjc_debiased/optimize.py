@@ -10,44 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sjc_debiased.clipping import ClipSchedule, clip
+from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Guidance, Query
-from sjc_debiased.losses import DepthLoss, center_depth_loss
+from sjc_debiased.losses import center_depth_loss
+from sjc_debiased.settings import Settings
 from voxnerf.cameras import Camera
 from voxnerf.field import Field, Rendering
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the loop needs to know; the defaults are SJC's on Stable Diffusion.
-
-    Attributes:
-        n_steps: optimisation steps.
-        schedule_steps: over how many of them the schedules run, of bound and emptiness; 0 for all.
-        lr, background_lr: Adamax step sizes.
-        clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
-        emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
-            multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
-        depth_weight, depth_loss: of `center_depth_loss`.
-    """
-
-    n_steps: int = 10_000
-    schedule_steps: int = 0
-    lr: float = 0.05
-    background_lr: float = 1e-4
-    clip: ClipSchedule = ClipSchedule(None, None)
-    emptiness_weight: float = 1e4
-    emptiness_scale: float = 10.0
-    emptiness_step: float = 0.5
-    emptiness_multiplier: float = 20.0
-    depth_weight: float = 0.0
-    depth_loss: DepthLoss = "published"
-
-    def emptiness_weight_at(self, step: int) -> float:
-        """Return the weight of the emptiness loss at a step."""
-        late = step >= self.emptiness_step * (self.schedule_steps or self.n_steps)
-        return self.emptiness_weight * (self.emptiness_multiplier if late else 1.0)
 
 
 @dataclass

@@ -7,24 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, UseAppendAction, arg
 
 from prompts.debias import Normalized
 from sjc_debiased.presets import PresetName
+from sjc_debiased.profiles import STABLE_DIFFUSION
+from sjc_debiased.settings import DepthLoss, GuidanceSettings, Prompting, Settings
+from voxnerf.settings import N_FACES, TEXTURE_SIZE, BackgroundMapping, Kernel, Start
 
 ClipKind = Literal["none", "static", "dynamic"]
 MeshFormat = Literal["glb", "ply", "obj"]
-Background = Literal["published", "seamless"]
-Start = Literal["fog", "blob"]
-KernelName = Literal["auto", "torch", "numba", "triton"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
-_MODELS = "(default: the model's)"
-_Float = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint=_MODELS)]
-_Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint=_MODELS)]
 _OFF = arg(help_behavior_hint="")
+
+
+def _models(name: str, metavar: str) -> Any:
+    """Return what an option says that a model has its own value of: which one Stable Diffusion has."""
+    value = getattr(STABLE_DIFFUSION, name)
+    its = f"{value:,g}" if isinstance(value, int | float) else value
+    return arg(metavar=metavar, help_behavior_hint=f"(default: the model's; {its} for SD)")
+
+
+def _ours(value: object, metavar: str) -> Any:
+    """Return what an option says that a suite of prompts may set, too."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {value})")
 
 
 class OptionError(ValueError):
@@ -49,8 +58,8 @@ class Basic:
     """Decides the cameras, the initial scene, and the noise of every step."""
     seeds: Annotated[str | None, arg(metavar="N,N,...", help_behavior_hint="")] = None
     """Several seeds, as in 0,1,2: one object for each prompt and seed."""
-    n_steps: _Int = None
-    """Optimisation steps (10,000 for SD)."""
+    n_steps: Annotated[int | None, _models("n_steps", "INT")] = None
+    """Optimisation steps."""
     run_root: Path = Path("runs")
     """Parent of the numbered run folders."""
     dry_run: Annotated[bool, _OFF] = False
@@ -73,19 +82,17 @@ class MethodOptions:
     ] = None
     """static: at the one bound that is given; else at the start if the preset is static-low, at the end if
     not. dynamic: from start to end."""
-    clip_start: Annotated[_Float, arg(name="clip.start")] = None
-    """Bound at the first step, in units of predicted noise (2 for SD)."""
-    clip_end: Annotated[_Float, arg(name="clip.end")] = None
-    """Bound at the last step (8 for SD)."""
-    front_half_deg: Annotated[
-        _Float, arg(help_behavior_hint="(default: 45 with SJC's views, the model's with D-SDS's)")
-    ] = None
-    """Front prompts hold this far to either side (22.5 for SD with D-SDS's views)."""
+    clip_start: Annotated[float | None, _models("clip_start", "FLOAT"), arg(name="clip.start")] = None
+    """Bound at the first step, in units of predicted noise."""
+    clip_end: Annotated[float | None, _models("clip_end", "FLOAT"), arg(name="clip.end")] = None
+    """Bound at the last step."""
+    front_half_deg: Annotated[float | None, _models("front_half_deg", "FLOAT")] = None
+    """Front prompts hold this far to either side; 45 without it with SJC's views."""
     keep: Annotated[tuple[str, ...], arg(metavar="WORD", help_behavior_hint="")] = ()
     """Words that prompt debiasing must not remove, beside the subject and the articles."""
-    pmi_normalized: Normalized = "pmi"
+    pmi_normalized: Normalized = Prompting.pmi_normalized
     """What the second test of a word's PMI normalises over the views (docs/deviations.md)."""
-    masked_lm: Annotated[str | None, arg(metavar="STR", help_behavior_hint=_MODELS)] = None
+    masked_lm: Annotated[str | None, _models("masked_lm", "STR")] = None
     """Hub name or folder of a BERT-format language model."""
 
 
@@ -93,41 +100,41 @@ class MethodOptions:
 class SJCOptions:
     """The numbers of SJC: guidance, the start, the losses, the optimiser."""
 
-    guidance: Annotated[_Float, arg(aliases=["--sd.scale"])] = None
-    """Classifier-free guidance scale (100 for SD)."""
-    var_red: FlagConversionOff[bool] = True
+    guidance: Annotated[float | None, _models("guidance", "FLOAT"), arg(aliases=["--sd.scale"])] = None
+    """Classifier-free guidance scale."""
+    var_red: Annotated[FlagConversionOff[bool | None], _ours(GuidanceSettings.var_red, "{True,False}")] = None
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
-    n_noise: int = 1
+    n_noise: int = GuidanceSettings.n_noise
     """Noise samples per step."""
-    schedule_steps: Annotated[_Int, arg(help_behavior_hint="(default: as n_steps)")] = None
+    schedule_steps: Annotated[int | None, _ours("as n_steps", "INT")] = None
     """Steps over which the clip's bound grows, and after a share of which emptiness weighs more; from then on
     both stay. With it a finished run can be given more steps."""
-    lr: _Float = None
-    """Adamax step size of the grid (0.05 for SD)."""
-    background_lr: _Float = None
-    """Adamax step size of the background (1e-4 for SD)."""
-    emptiness_weight: _Float = None
-    """Weight of the emptiness loss (10,000 for SD)."""
-    emptiness_scale: float = 10.0
+    lr: Annotated[float | None, _models("lr", "FLOAT")] = None
+    """Adamax step size of the grid."""
+    background_lr: Annotated[float | None, _models("background_lr", "FLOAT")] = None
+    """Adamax step size of the background."""
+    emptiness_weight: Annotated[float | None, _models("emptiness_weight", "FLOAT")] = None
+    """Weight of the emptiness loss."""
+    emptiness_scale: float = Settings.emptiness_scale
     """Scale inside the emptiness loss."""
-    emptiness_step: float = 0.5
+    emptiness_step: float = Settings.emptiness_step
     """Share of the steps after which the weight is multiplied."""
-    emptiness_multiplier: Annotated[_Float, arg(aliases=["--emptiness_multipler"])] = None
-    """Factor on the weight from then on (20 for SD)."""
-    depth_weight: float = 0.0
-    """Weight of the centre-depth loss."""
-    depth_loss: Literal["published", "corrected"] = "published"
-    """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
-    background: Annotated[
-        Background | None, arg(metavar="{published,seamless}", help_behavior_hint=_MODELS)
+    emptiness_multiplier: Annotated[
+        float | None, _models("emptiness_multiplier", "FLOAT"), arg(aliases=["--emptiness_multipler"])
     ] = None
-    """Background mapping: SJC's (the default for SD), or one whose pole is up and which has no seam."""
-    start: Annotated[Start | None, arg(metavar="{fog,blob}", help_behavior_hint=_MODELS)] = None
-    """First density: SJC's even fog (the default for SD), or a blob in the middle of nothing."""
-    color_scale: _Float = None
-    """Standard deviation of the first colors, of grid and background (1 for SD)."""
-    resolution: _Int = None
-    """Voxels along an axis of the grid (100 for SD)."""
+    """Factor on the weight from then on."""
+    depth_weight: Annotated[float | None, _ours(Settings.depth_weight, "FLOAT")] = None
+    """Weight of the centre-depth loss."""
+    depth_loss: DepthLoss = Settings.depth_loss
+    """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
+    background: Annotated[BackgroundMapping | None, _models("background", "{published,seamless}")] = None
+    """Background mapping: SJC's, or one whose pole is up and which has no seam."""
+    start: Annotated[Start | None, _models("start", "{fog,blob}")] = None
+    """First density: SJC's even fog, or a blob in the middle of nothing."""
+    color_scale: Annotated[float | None, _models("color_scale", "FLOAT")] = None
+    """Standard deviation of the first colors, of grid and background."""
+    resolution: Annotated[int | None, _models("resolution", "INT")] = None
+    """Voxels along an axis of the grid."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +145,9 @@ class MeshOptions:
     """Mesh formats to write."""
     mesh_level: Annotated[str, arg(name="mesh.level", metavar="auto|NUMBER")] = "auto"
     """Density of the surface. auto: the one whose silhouettes fit the pictures best."""
-    mesh_faces: Annotated[int, arg(name="mesh.faces")] = 20_000
+    mesh_faces: Annotated[int, arg(name="mesh.faces")] = N_FACES
     """At most so many triangles."""
-    mesh_texture: Annotated[int, arg(name="mesh.texture")] = 1024
+    mesh_texture: Annotated[int, arg(name="mesh.texture")] = TEXTURE_SIZE
     """Pixels of the texture's sides; 0 for colors of vertices alone."""
 
 
@@ -152,7 +159,7 @@ class MachineOptions:
     """auto, cpu, cuda, cuda:N, or mps (untested)."""
     precision: PrecisionName = "auto"
     """Of the U-Net. auto: float16 on CUDA; on a CPU bfloat16 where it has units for it, else float32."""
-    kernel: KernelName = "auto"
+    kernel: Kernel = "auto"
     """Of the renderer. auto: the fused one of the device where it works, else torch."""
     compile: Annotated[bool, _OFF] = False
     """Compile the U-Net (torch.compile): a minute at the start, faster steps on a GPU."""

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert, find_masked_lm
-from prompts.views import view_scheme
 from sjc_debiased.bars import compile_bar
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
@@ -28,12 +27,13 @@ from sjc_debiased.loading import check_loras, check_prompts, find_model, load_mo
 from sjc_debiased.machine import Machine
 from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings
 from sjc_debiased.models import Choice
-from sjc_debiased.options import KernelName, OptionError
+from sjc_debiased.options import OptionError
 from sjc_debiased.record import record
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FinishedError, locked
 from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import Session
+from voxnerf.settings import Kernel
 from voxnerf.trial import usable_kernel
 
 
@@ -43,15 +43,15 @@ def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> 
     Raises:
         OptionError: a prompt is too long, or a model is out of reach.
     """
-    scheme = view_scheme(resolved.views, resolved.front_half_deg)
-    plain = plain_prompts(resolved.prompt, scheme)
+    told = resolved.prompting
+    plain = plain_prompts(resolved.prompt, told.scheme)
     try:
         check_prompts(choice.location, list(plain.sent.values()), local_files_only)
         check_loras(choice.location, choice.loras, local_files_only)
-        if resolved.masked_lm is None:
+        if told.masked_lm is None:
             return plain
-        masked_lm = _masked_lm(choice.masked_lm(resolved.masked_lm), local_files_only)
-        return debias_prompt(resolved.prompt, masked_lm, scheme, resolved.keep, resolved.pmi_normalized)
+        masked_lm = _masked_lm(choice.masked_lm(told.masked_lm), local_files_only)
+        return debias_prompt(resolved.prompt, masked_lm, told.scheme, told.keep, told.pmi_normalized)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
 
@@ -63,8 +63,8 @@ def weights_report(resolved: Resolved, choice: Choice, local_files_only: bool) -
         lines.append(str(find_model(choice.location, local_files_only)))
     except (OSError, ValueError) as error:
         lines.append(f"weights of {choice.name}: missing or not to be used: {error}")
-    if resolved.masked_lm is not None:
-        place = choice.masked_lm(resolved.masked_lm)
+    if (masked_lm := resolved.prompting.masked_lm) is not None:
+        place = choice.masked_lm(masked_lm)
         try:
             lines.append(f"language model: {find_masked_lm(place, local_files_only)}")
         except OSError as error:
@@ -118,7 +118,7 @@ def load_denoiser(
         raise OptionError(str(error)) from error
 
 
-def try_kernel(machine: Machine, wanted: KernelName, run: Resolved, denoiser: Denoiser) -> Machine:
+def try_kernel(machine: Machine, wanted: Kernel, run: Resolved, denoiser: Denoiser) -> Machine:
     """Return the machine with the renderer's kernel that works there, after one try on the run's own grid.
 
     Raises:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.foreign import read_json
+from sjc_debiased.settings import GuidanceSettings, Settings
+from voxnerf.settings import GridConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Profile:
         emptiness_weight: of the emptiness loss, before its multiplier.
         emptiness_multiplier: its factor in the late part of a run.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
-        background: mapping of the background texture (`voxnerf.grid.GridConfig`).
+        background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
@@ -35,17 +37,17 @@ class Profile:
         why: one sentence for each field that is not Stable Diffusion's.
     """
 
-    resolution: int = 100
-    half_size: float = 1.0
-    n_steps: int = 10_000
-    guidance: float = 100.0
-    emptiness_weight: float = 10_000.0
-    emptiness_multiplier: float = 20.0
-    lr: float = 0.05
-    background_lr: float = 1e-4
-    background: str = "published"
-    start: str = "fog"
-    color_scale: float = 1.0
+    resolution: int = GridConfig.resolution
+    half_size: float = GridConfig.half_size
+    n_steps: int = Settings.n_steps
+    guidance: float = GuidanceSettings.scale
+    emptiness_weight: float = Settings.emptiness_weight
+    emptiness_multiplier: float = Settings.emptiness_multiplier
+    lr: float = Settings.lr
+    background_lr: float = Settings.background_lr
+    background: str = GridConfig.background_mapping
+    start: str = GridConfig.start
+    color_scale: float = GridConfig.color_scale
     clip_start: float = 2.0
     clip_end: float = 8.0
     front_half_deg: float = DSDS_VIEWS.front_half_deg

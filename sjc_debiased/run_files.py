@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sjc_debiased.checkpoints import Checkpoint, load_checkpoint, newest_checkpoint
-from sjc_debiased.config import Resolved
+from sjc_debiased.config import Resolved, by_option, defaults
 from sjc_debiased.runs import (
     CONTACT_SHEET,
     FINISHED,
@@ -46,7 +45,7 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
 
 def as_json(run: Resolved) -> dict:
     """Return resolved options as `RunReader.options` returns them."""
-    return json.loads(json.dumps(asdict(run)))
+    return _as_written(by_option(run))
 
 
 def preview_path(folder: Path, done: int) -> Path:
@@ -102,8 +101,7 @@ class RunReader:
             RunError: the folder has no readable `options.json`.
         """
         options = {k: v for k, v in self._written[_RESOLVED].items() if k not in _MACHINE}
-        later = {f.name: f.default for f in fields(Resolved) if f.default is not MISSING}
-        return {"schedule_steps": options["n_steps"]} | later | options
+        return _as_written(defaults()) | {"schedule_steps": options["n_steps"]} | options
 
     @property
     def record(self) -> dict:
@@ -270,3 +268,8 @@ def _object(data: bytes) -> dict:
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     return found
+
+
+def _as_written(options: dict) -> dict:
+    """Return options as JSON has them: lists for tuples."""
+    return json.loads(json.dumps(options))

@@ -108,7 +108,7 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
 
 def needed_bytes(wanted: list[Resolved]) -> int:
     """Return about how much room the folders of these runs take: checkpoints and pictures."""
-    n_floats = 5 * sum(r.resolution**3 for r in wanted)
+    n_floats = 5 * sum(r.field.resolution**3 for r in wanted)
     return (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
 
 

@@ -21,7 +21,6 @@ from sjc_debiased.machine import choose_machine
 from sjc_debiased.models import check_words, choose_model, fingerprint
 from sjc_debiased.options import (
     Basic,
-    KernelName,
     MachineOptions,
     MethodOptions,
     OptionError,
@@ -32,6 +31,7 @@ from sjc_debiased.options import (
 from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.runs import RunError, check_run_root
 from sjc_debiased.sweep_work import INTERRUPTED, Work, do
+from voxnerf.settings import Kernel
 
 _REASONS = 5  # the most that a plan shows
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -84,7 +84,7 @@ class SweepOptions:
     """As in run_sjc.py."""
     precision: PrecisionName = "auto"
     """As in run_sjc.py."""
-    kernel: KernelName = "auto"
+    kernel: Kernel = "auto"
     """As in run_sjc.py."""
     local_files_only: bool = False
     """Never ask the hub."""
@@ -242,7 +242,7 @@ def main(options: SweepOptions, command: list[str]) -> int:
 def _weights(work: Work) -> str:
     from sjc_debiased.prepare import weights_report
 
-    needs_most = next((run for run in work.todo if run.masked_lm), work.todo[0])
+    needs_most = next((run for run in work.todo if run.prompting.masked_lm), work.todo[0])
     return weights_report(needs_most, work.choice, work.local_files_only)
 
 

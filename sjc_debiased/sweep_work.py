@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from sjc_debiased.config import Resolved
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
-from sjc_debiased.options import KernelName, OptionError
+from sjc_debiased.options import OptionError
 from sjc_debiased.runs import FinishedError, RunError
+from voxnerf.settings import Kernel
 
 if TYPE_CHECKING:
     from sjc_debiased.denoiser import Denoiser
@@ -26,7 +27,7 @@ class Work:
 
     todo: tuple[Resolved, ...]
     machine: Machine
-    kernel: KernelName
+    kernel: Kernel
     choice: Choice
     run_root: Path
     pack: int

@@ -1,12 +1,13 @@
 """Presets, the commands of SJC and D-SDS, and what is refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tyro
 
 from prompts.views import view_scheme
-from sjc_debiased.config import resolve
+from sjc_debiased.config import by_option, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options import OptionError, Options
 from sjc_debiased.presets import PRESETS
@@ -25,7 +26,7 @@ def parse(command):
 
 def resolved(given, profile=STABLE_DIFFUSION):
     (run,) = resolve(given, profile, "sd", "0" * 64)
-    return run
+    return SimpleNamespace(**by_option(run))
 
 
 def of(**fields):

@@ -46,7 +46,7 @@ def test_a_folder_of_an_older_version_is_found(tmp_path):
     assert find_run(tmp_path, run) == folder
     assert find_run(tmp_path, run, "bfloat16") == folder
     assert find_run(tmp_path, run, "float32") is None
-    assert find_run(tmp_path, replace(run, start="blob")) is None
+    assert find_run(tmp_path, replace(run, field=replace(run.field, start="blob"))) is None
 
 
 def test_a_run_keeps_the_precision_it_began_with(tmp_path):

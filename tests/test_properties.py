@@ -90,10 +90,11 @@ def test_options_resolve_or_are_refused(
         assert isinstance(run, Resolved)
         assert run.n_steps >= 1
         assert run.prompt == prompt.strip()
-        assert math.isfinite(run.guidance)
-        assert run.lr > 0
-        assert (run.clip_start is None) == (run.clip_end is None)
-        assert run.clip_start is None or 0 < run.clip_start <= run.clip_end < math.inf
+        assert math.isfinite(run.guidance.scale)
+        assert run.settings.lr > 0
+        clip = run.settings.clip
+        assert (clip.start is None) == (clip.end is None)
+        assert clip.start is None or 0 < clip.start <= clip.end < math.inf
 
 
 @CASES

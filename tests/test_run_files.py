@@ -81,7 +81,8 @@ def test_a_folder_of_an_older_version_is_read(tmp_path):
     assert run.metrics is None
     assert run.tensors()["grid.density"].tolist() == [1, 1]
     assert find_run(tmp_path, dsds(), "float16") == folder
-    extend_run(folder, replace(dsds(), n_steps=12_000))
+    settings = replace(dsds().settings, n_steps=12_000)
+    extend_run(folder, replace(dsds(), settings=settings))
     assert run.precision == "float16"
     assert run.options == as_json(dsds()) | {"n_steps": 12_000}
     assert run.record["git_commit"] == commit

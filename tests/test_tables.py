@@ -1,7 +1,6 @@
 """The way from measured run folders to tables."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 from PIL import Image
@@ -12,6 +11,7 @@ from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_o
 from sjc_debiased.evaluation.labels import Labelled
 from sjc_debiased.evaluation.tables import ABLATION, table_1, table_3, table_3_limits
 from sjc_debiased.profiles import Profile
+from sjc_debiased.run_files import as_json
 from sjc_debiased.runs import METRICS, write_json
 from tests.measured_runs import made_up_run
 from tests.options import options
@@ -216,7 +216,7 @@ def test_every_preset_can_be_compared_with_every_other(tmp_path):
         folder = made_up_run(tmp_path, number, "a cat", preset, 0, success=True)
         given = options(prompt=("a cat",), preset=preset)
         (run,) = resolve(given, Profile(), "sd15", "revision")
-        write_json(folder / "options.json", {"resolved": asdict(run)})
+        write_json(folder / "options.json", {"resolved": as_json(run)})
     assert {r.preset for r in collect(tmp_path)} == {*ABLATION}
 
 
@@ -232,7 +232,7 @@ def test_another_preset_may_read_pmi_otherwise_and_an_older_run_is_as_by_default
         (run,) = resolve(
             options(prompt=("a cat",), preset=name, pmi_normalized=its), Profile(), "sd15", "revision"
         )
-        written = {k: v for k, v in asdict(run).items() if k not in gone}
+        written = {k: v for k, v in as_json(run).items() if k not in gone}
         write_json(folder / "options.json", {"resolved": written})
     assert {r.preset for r in collect(tmp_path)} == {"sjc", preset}
 

@@ -8,6 +8,7 @@ from typing import get_type_hints
 
 import pytest
 import tyro
+from torch import Tensor
 
 from voxnerf.grid import Kernel, VoxelGrid
 from voxnerf.mesh import Mesh
@@ -21,7 +22,10 @@ CORE = (
     *("voxnerf." + name for name in ("cameras", "field", "grid", "march", "rays", "render", "volrend")),
 )
 # What a module imports for types alone, because it is imported by what it names, or by a command alone.
-FOR_TYPES = {"Kernel": Kernel, "Mesh": Mesh, "Snapshot": Snapshot, "VoxelGrid": VoxelGrid, "tyro": tyro}
+FOR_TYPES = {
+    **{"Kernel": Kernel, "Mesh": Mesh, "Snapshot": Snapshot, "VoxelGrid": VoxelGrid},
+    **{"Tensor": Tensor, "tyro": tyro},
+}
 CHECKED = [*(ROOT / "sjc_debiased").rglob("*.py"), *ROOT.glob("voxnerf/*.py"), *ROOT.glob("prompts/*.py")]
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor, nn
 
 from voxnerf.cameras import Camera
+from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE
 
 if TYPE_CHECKING:
     from voxnerf.mesh import Mesh
     from voxnerf.snapshot import Snapshot
 
-EMPTINESS_SCALE = 10.0
 BACKGROUND_DIST = 10.0
-N_FACES, TEXTURE_SIZE = 20_000, 1024  # of a mesh, where nothing else is asked for
 
 
 @dataclass(frozen=True)

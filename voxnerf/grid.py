@@ -8,64 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
-from voxnerf.field import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, Rendering
+from voxnerf.field import Rendering
 from voxnerf.mesh import Mesh, extract_mesh
 from voxnerf.render import render, render_antialiased
+from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, GridConfig, Kernel
 from voxnerf.snapshot import Snapshot
 
-BackgroundMapping = Literal["published", "seamless"]
-Start = Literal["fog", "blob"]
 BLOB_RADIUS = 0.58  # of half_size: where a blob's raw density falls to 0
 _BLOB_PEAK = 4.0
-Kernel = Literal["auto", "torch", "numba", "triton"]
-
-
-@dataclass(frozen=True)
-class GridConfig:
-    """Size and conventions of a voxel grid.
-
-    Attributes:
-        resolution: voxels along each axis.
-        half_size: the box is [-half_size, half_size]^3, in scene units.
-        channels: latent channels.
-        density_shift: density = softplus(grid * exp(log_density_scale) + density_shift).
-        step_ratio: ray-marching step in voxel edges.
-        background_size: texels along each axis of the background texture.
-        background_mapping: "published" is SJC's: the sphere's pole is z although up is y, and the texture
-            fades by half at its seam and poles. "seamless" puts the pole on y, wraps around the seam
-            and repeats the border at the poles.
-        start: the first density. "fog" is SJC's, raw density 0 everywhere. "blob" is a ball in the middle of
-            nothing: raw density 4 (1 - r / (0.58 half_size)), at least -4, at distance r from the centre.
-        color_scale: standard deviation of the first colors, of grid and background; 1 is SJC's.
-    """
-
-    resolution: int = 100
-    half_size: float = 1.0
-    channels: int = 4
-    density_shift: float = -1.0
-    step_ratio: float = 0.5
-    background_size: int = 4
-    background_mapping: BackgroundMapping = "published"
-    start: Start = "fog"
-    color_scale: float = 1.0
-
-    @property
-    def step_size(self) -> float:
-        """Return the ray-marching step in scene units."""
-        return 2 * self.half_size / self.resolution * self.step_ratio
-
-    @property
-    def to_voxels(self) -> tuple[float, float]:
-        """Return a and b: coordinate p lies at a * p + b, in voxels, whose centres are whole numbers."""
-        return self.resolution / (2 * self.half_size), self.resolution / 2 - 0.5
 
 
 class VoxelGrid(nn.Module):

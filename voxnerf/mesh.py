@@ -10,7 +10,7 @@ import numpy as np
 
 from voxnerf.bake import Painter, Texture
 from voxnerf.cameras import Camera
-from voxnerf.field import N_FACES, TEXTURE_SIZE
+from voxnerf.settings import N_FACES, TEXTURE_SIZE
 from voxnerf.snapshot import Snapshot
 from voxnerf.surface import OPAQUE, find_solid, surface
 from voxnerf.zbuffer import rasterize

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
-from voxnerf.field import BACKGROUND_DIST, EMPTINESS_SCALE, Rendering
+from voxnerf.field import BACKGROUND_DIST, Rendering
 from voxnerf.march import march
 from voxnerf.rays import camera_rays
+from voxnerf.settings import EMPTINESS_SCALE
 
 if TYPE_CHECKING:
     from voxnerf.grid import VoxelGrid

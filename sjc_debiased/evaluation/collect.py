@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,9 +13,10 @@ from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.record import short_commit
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import run_folders
+from sjc_debiased.settings import Prompting
 
 _Value = TypeVar("_Value", bound=float)
-_METHOD = ("views", "front_half_deg", "masked_lm", "keep", "pmi_normalized", "clip_start", "clip_end")
+_METHOD = (*(f.name for f in fields(Prompting)), "clip_start", "clip_end")
 """The options in which presets differ."""
 _MEASURED_BY = ("clip_model", "clip_weights", "judge")
 """What `metrics.json` says of the networks that measured: as different ones, no figures of one column."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sjc_debiased.config import part
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.loading import load_model
 from sjc_debiased.models import choose_model, fingerprint, weights_of
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, RunError
-from sjc_debiased.scene import grid_config
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import VoxelGrid
 from voxnerf.render import render
+from voxnerf.settings import GridConfig
 from voxnerf.trial import usable_kernel
 
 N_FRAMES = 100
@@ -61,7 +63,7 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
             f"changed since {folder} was made. Make the run again."
         )
     denoiser = model_of(location, device)
-    grid = VoxelGrid(grid_config(options, denoiser.channels))
+    grid = VoxelGrid(replace(part(GridConfig, options), channels=denoiser.channels))
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
     grid.load_state_dict(tensors)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.score import paas_direction, perturb
+from sjc_debiased.settings import GuidanceSettings
 from voxnerf.rays import to_device
 
 
-@dataclass(frozen=True)
-class PAAS:
-    """Perturb-and-average scoring; every noise level has the same weight.
-
-    Attributes:
-        scale: of classifier-free guidance; the default is SJC's on Stable Diffusion.
-        n_noise: noised copies per step; var_red: SJC Eq. 16 (True) or 15.
-    """
-
-    scale: float = 100.0
-    n_noise: int = 1
-    var_red: bool = True
+class PAAS(GuidanceSettings):
+    """Perturb-and-average scoring; every noise level has the same weight."""
 
     def ask(
         self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser

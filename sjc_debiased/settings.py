@@ -1,0 +1,90 @@
+"""What the loop, its guidance and its prompts are told: the one place of SJC's numbers on Stable Diffusion.
+
+Options, profiles and the reader of run folders take their defaults from here, and those of the grid from
+`voxnerf.settings`. Imports nothing heavy. A field that comes later has as its default what was done before
+it: so the options of older runs are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from prompts.views import SJC_VIEWS, ViewScheme, view_scheme
+from sjc_debiased.clipping import ClipSchedule
+from voxnerf.settings import EMPTINESS_SCALE
+
+if TYPE_CHECKING:
+    from prompts.debias import Normalized
+
+DepthLoss = Literal["published", "corrected"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop needs to know.
+
+    Attributes:
+        n_steps: optimisation steps.
+        schedule_steps: over how many of them the schedules run, of bound and emptiness; 0 for all.
+        lr, background_lr: Adamax step sizes.
+        clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
+        emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
+            multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
+        depth_weight, depth_loss: of `center_depth_loss`.
+    """
+
+    n_steps: int = 10_000
+    schedule_steps: int = 0
+    lr: float = 0.05
+    background_lr: float = 1e-4
+    clip: ClipSchedule = ClipSchedule(None, None)
+    emptiness_weight: float = 1e4
+    emptiness_scale: float = EMPTINESS_SCALE
+    emptiness_step: float = 0.5
+    emptiness_multiplier: float = 20.0
+    depth_weight: float = 0.0
+    depth_loss: DepthLoss = "published"
+
+    def emptiness_weight_at(self, step: int) -> float:
+        """Return the weight of the emptiness loss at a step."""
+        late = step >= self.emptiness_step * (self.schedule_steps or self.n_steps)
+        return self.emptiness_weight * (self.emptiness_multiplier if late else 1.0)
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """What is asked of the 2D model in one step.
+
+    Attributes:
+        scale: of classifier-free guidance.
+        n_noise: noised copies per step; var_red: SJC Eq. 16 (True) or 15.
+    """
+
+    scale: float = 100.0
+    n_noise: int = 1
+    var_red: bool = True
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a prompt is told to the 2D model: the ranges of the views, and which words are removed.
+
+    Attributes:
+        views: a scheme of `prompts.views.VIEW_SCHEMES`.
+        front_half_deg: how far to either side of azimuth 0 its front prompts hold, degrees.
+        masked_lm: the language model of prompt debiasing; None removes no word.
+        keep: words that it must not remove, beside the subject and the articles.
+        pmi_normalized: as `prompts.debias.debias_prompt` has it.
+    """
+
+    views: Literal["sjc", "dsds"] = "sjc"
+    front_half_deg: float = SJC_VIEWS.front_half_deg
+    masked_lm: str | None = None
+    keep: tuple[str, ...] = ()
+    pmi_normalized: Normalized = "pmi"
+
+    @property
+    def scheme(self) -> ViewScheme:
+        """Return which camera angles are which view, and what is put before the prompt for each."""
+        return view_scheme(self.views, self.front_half_deg)
