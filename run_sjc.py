@@ -92,37 +92,24 @@ def run(options: Options, command: list[str]) -> int:
     if not todo:
         return max(exported)
 
-    from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import (
-        keep_precision,
-        load_denoiser,
-        open_session,
-        plan_prompts,
-        try_kernel,
-        weights_report,
-    )
+    from sjc_debiased.prepare import keep_precision, plan_prompts, weights_report
+    from sjc_debiased.work import Work, do
 
     machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
+    prompts = {}
     for resolved in todo:
         if basic.dry_run:
             print("\n".join(f"{name} = {value!r}" for name, value in by_option(resolved).items()))
             print(weights_report(resolved, choice, local))
-        print(plan_prompts(resolved, choice, local).table())
+        prompts[resolved] = plan_prompts(resolved, choice, local)
+        print(prompts[resolved].table())
     if basic.dry_run:
         return 0
-    print("loading the model ...", flush=True)
-    denoiser = load_denoiser(machine, choice, local, machine_options.compile)
-    print("trying the renderer (at the first run it is compiled: half a minute) ...", flush=True)
-    machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
-    print(f"renderer: {machine.why_kernel}")
-    jobs = [
-        (r, open_session(r, machine, choice, denoiser, basic.run_root, command, local, mesh, resume))
-        for r in todo
-    ]
-    codes = [_report(ended) for ended in run_packed(jobs, denoiser, machine_options.pack)]
-    if len(codes) < len(jobs):
-        print(f"{len(jobs) - len(codes)} runs were not started. The same command does them.")
+    work = Work(tuple(todo), machine, choice, options, mesh, tuple(command), prompts)
+    codes = [_report(ended) for ended in do(work)]
+    if len(codes) < len(todo):
+        print(f"{len(todo) - len(codes)} runs were not started. The same command does them.")
         return 130
     return max(codes + exported)
 

@@ -21,7 +21,7 @@ try:
 
     from prompts.hub import megabytes
     from prompts.suites import SuiteError
-    from sjc_debiased.options import OptionError, PrecisionName
+    from sjc_debiased.options import Basic, MachineOptions, OptionError, Options, PrecisionName
     from voxnerf.settings import Kernel
 except ModuleNotFoundError as error:
     sys.exit(
@@ -151,7 +151,7 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     yield Line("step", "OK", f"{cost}. The median of {TIMED_STEPS} steps, after {WARMUP_STEPS}")
     yield _object(cost, run, load_s)
     if o.suite:
-        yield _sweep(o, cost)
+        yield _sweep(o, o.suite, cost)
 
 
 def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
@@ -165,14 +165,15 @@ def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
     return Line("one object", "SLOW", f"{text}.", remedy)
 
 
-def _sweep(o: DoctorOptions, cost: Cost) -> Line:
+def _sweep(o: DoctorOptions, suite: str, cost: Cost) -> Line:
     """Return the line of a sweep; what is finished already in the run root is not counted."""
     from sjc_debiased.runs import needed_bytes
     from sjc_debiased.sweep import SweepOptions, make_plan
 
-    options = SweepOptions(**vars(o), local_files_only=True)
-    plan = make_plan(options, [])
-    runs, name = list(plan.work.todo), f"sweep {Path(options.suite).stem}"
+    basic = Basic((), model=o.model, seeds=o.seeds, n_steps=o.n_steps, run_root=o.run_root)
+    machine = MachineOptions(o.device, o.precision, o.kernel, pack=o.pack, local_files_only=True)
+    plan = make_plan(SweepOptions(suite, o.presets, run=Options(basic, machine=machine)), [])
+    runs, name = list(plan.work.todo), f"sweep {Path(suite).stem}"
     text = f"{plan}: {cost.of_sweep(runs)} in one process like this one"
     room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(o.run_root)).free
     if room > free:

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from prompts.debias import plain_prompts
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.machine import Machine
-from sjc_debiased.models import Choice
 from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options import Basic, OptionError, Options
 from sjc_debiased.pictures import TURNTABLE_FRAMES
@@ -32,6 +32,9 @@ from voxnerf.field import Field
 from voxnerf.grid import VoxelGrid
 from voxnerf.settings import Kernel
 from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
+
+if TYPE_CHECKING:
+    from sjc_debiased.work import Work
 
 WARMUP_STEPS, TIMED_STEPS = 2, 5
 FRAMES = 4
@@ -147,9 +150,7 @@ def _time_mesh(field: Field, size: int, timed: Timed) -> tuple[float, float]:
     return timed(lambda: field.to_mesh(list(mesh_snapshots(field, count, size, turn)))), n_previews
 
 
-def time_of_sweep(
-    runs: Sequence[Resolved], machine: Machine, kernel: Kernel, choice: Choice, pack: int
-) -> str:
+def time_of_sweep(work: Work) -> str:
     """Say how long a sweep takes, by steps that are timed now, or why that cannot be said.
 
     Nothing is downloaded for it: weights that are not there are the reason.
@@ -157,10 +158,11 @@ def time_of_sweep(
     from sjc_debiased.prepare import load_denoiser, try_kernel
     from sjc_debiased.record import device_name
 
+    runs, options = work.todo, work.options.machine
     try:
-        denoiser = load_denoiser(machine, choice, local_files_only=True)
-        machine = try_kernel(machine, kernel, runs[0], denoiser)
-        cost = measure_cost(runs[0], machine, denoiser, min(pack, len(runs)))
+        denoiser = load_denoiser(work.machine, work.choice, local_files_only=True, compiled=options.compile)
+        machine = try_kernel(work.machine, options.kernel, runs[0], denoiser)
+        cost = measure_cost(runs[0], machine, denoiser, min(options.pack, len(runs)))
     except (OptionError, RuntimeError, MemoryError) as error:
         return f"no estimate of the time: {error}"
     where = f"{machine.device} ({device_name(machine.device)}) in {machine.precision}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sjc_debiased.mesh_settings import MeshSettings, mesh_settings
+from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings, mesh_settings
 from sjc_debiased.options import MeshFormat, OptionError
 from sjc_debiased.runs import MESH, RunError, atomic, locked, sha256, write_json
 
@@ -188,7 +188,7 @@ def _own_form(run: RunReader) -> dict:
     try:
         return MeshSettings(**run.result["mesh"]["settings"]).form
     except (RunError, ValueError, KeyError, TypeError):
-        return MeshSettings().form
+        return DEFAULT_MESH.form
 
 
 def _free_place(out: Path, formats: Sequence[MeshFormat]) -> Path:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -25,7 +26,6 @@ from sjc_debiased.identity import (
 )
 from sjc_debiased.loading import check_loras, check_prompts, find_model, load_model
 from sjc_debiased.machine import Machine
-from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings
 from sjc_debiased.models import Choice
 from sjc_debiased.options import OptionError
 from sjc_debiased.record import record
@@ -35,6 +35,9 @@ from sjc_debiased.scene import build_grid, build_scene
 from sjc_debiased.session import Session
 from voxnerf.settings import Kernel
 from voxnerf.trial import usable_kernel
+
+if TYPE_CHECKING:
+    from sjc_debiased.work import Work
 
 
 def plan_prompts(resolved: Resolved, choice: Choice, local_files_only: bool) -> ViewPrompts:
@@ -133,34 +136,21 @@ def try_kernel(machine: Machine, wanted: Kernel, run: Resolved, denoiser: Denois
 
 
 @contextmanager
-def open_session(
-    run: Resolved,
-    machine: Machine,
-    choice: Choice,
-    denoiser: Denoiser,
-    run_root: Path,
-    command: list[str],
-    local_files_only: bool = False,
-    mesh: MeshSettings = DEFAULT_MESH,
-    resume: Path | None = None,
-) -> Iterator[Session]:
+def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Session]:
     """Lock the folder of a run, new or begun, and hold its session.
 
     Args:
-        run_root: the parent in which the run's folder is found or created.
-        command: the command line, for the record.
-        resume: the run's folder, where it is known; its options must have been compared.
+        work: of which the run is one. Where its options name the folder, that has the run's options.
 
     Raises:
-        OptionError: a prompt cannot be used.
         FinishedError: another process has finished the run meanwhile.
         RunError: the folder is another process's.
     """
-    prompts = plan_prompts(run, choice, local_files_only)
+    prompts, machine, run_root = work.prompts[run], work.machine, work.options.basic.run_root
     precision = machine.wanted_precision
-    folder = resume or find_run(run_root, run, precision)
+    folder = work.options.machine.resume or find_run(run_root, run, precision)
     if folder is None:
-        about = record(command, prompts, choice, machine)
+        about = record(list(work.command), prompts, work.choice, machine)
         folder = find_or_create_run(run_root, run, about, precision)
     with locked(folder):
         if is_finished(folder, run):
@@ -172,7 +162,7 @@ def open_session(
             f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else "")
         )
         scene, views = build_scene(run, prompts, denoiser, machine.kernel)
-        session = Session(scene, views, choice.profile, denoiser, folder, state, mesh)
+        session = Session(scene, views, work.choice.profile, denoiser, folder, state, work.mesh)
         try:
             yield session
         finally:

@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from tyro.conf import OmitArgPrefixes, arg
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
-from sjc_debiased.config import resolve
+from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.identity import RunIndex, is_finished
 from sjc_debiased.machine import choose_machine
-from sjc_debiased.models import check_words, choose_model, fingerprint
-from sjc_debiased.options import (
-    Basic,
-    MachineOptions,
-    MethodOptions,
-    OptionError,
-    Options,
-    PrecisionName,
-    SJCOptions,
-)
+from sjc_debiased.mesh_settings import settings_of
+from sjc_debiased.models import check_words, choose_model, identify
+from sjc_debiased.options import Basic, OptionError, Options, SJCOptions
 from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.runs import RunError, check_run_root
-from sjc_debiased.sweep_work import INTERRUPTED, Work, do
-from voxnerf.settings import Kernel
+from sjc_debiased.work import INTERRUPTED, Work, do, plan_all, told
 
 _REASONS = 5  # the most that a plan shows
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -56,42 +49,40 @@ SETTINGS = {
 """The options that a prompt of a suite may set, and what they may be."""
 
 
+_INSTEAD = {
+    "prompt": "Name a suite.",
+    **dict.fromkeys(("debias", "preset", "score_debias", "prompt_debias"), "Name methods with --presets."),
+    "seed": "Write --seeds.",
+    "dry_run": "Write --plan.",
+    "resume": "Leave it out: the same command goes on by itself.",
+}
+"""The options of a run that a sweep has others for."""
+
+
 @dataclass(frozen=True)
 class SweepOptions:
-    """Make an object for every prompt of a suite, preset and seed; the same command goes on."""
+    """Make an object for every prompt of a suite, preset and seed; the same command goes on.
+
+    Every option of run_sjc.py holds, but those that name one prompt, method and seed. Seeds are 0,1,2 without
+    --seeds.
+    """
 
     suite: str
     """A suite's name (dsds70, menagerie, sjc_readme), or a JSON file of the same form."""
     presets: str = "sjc,dsds-preserved,dsds"
     """Presets, with commas between."""
-    seeds: str = "0,1,2"
-    """Seeds, with commas between."""
     limit: int | None = None
     """Only the first so many prompts."""
-    model: str = "auto"
-    """As in run_sjc.py."""
-    n_steps: int | None = None
-    """Optimisation steps, whatever suite and model say."""
-    pack: int = 1
-    """Objects that are optimised at a time, in one call of the U-Net for all of them."""
     engine: Literal["serial", "ray"] = "serial"
     """One process, or Ray's workers on this machine or on the cluster that RAY_ADDRESS names."""
     workers: int = 1
     """Workers of the ray engine."""
     shard: str = "1/1"
     """Which part of the work this process does, as in 2/4: for job arrays."""
-    device: str = "auto"
-    """As in run_sjc.py."""
-    precision: PrecisionName = "auto"
-    """As in run_sjc.py."""
-    kernel: Kernel = "auto"
-    """As in run_sjc.py."""
-    local_files_only: bool = False
-    """Never ask the hub."""
-    run_root: Path = Path("runs")
-    """Parent of the run folders."""
-    plan: bool = False
+    plan: Annotated[bool, arg(help_behavior_hint="")] = False
     """Print the plan and what it costs in hours, by a few steps that are timed now, and stop."""
+    run: OmitArgPrefixes[Options] = Options(Basic(prompt=(), seeds="0,1,2"))
+    """Of every run; what is given here comes before what the suite says."""
 
 
 @dataclass
@@ -134,35 +125,35 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     """
     from sjc_debiased.prepare import keep_precision
 
+    basic, machine_options = o.run.basic, o.run.machine
+    _check(o.run)
+    mesh = settings_of(o.run.mesh)
     suite = load_suite(o.suite)
     part, parts = _shard(o.shard)
-    machine = choose_machine(o.device, o.precision)
-    choice = choose_model(o.model, machine.device)
-    weights = fingerprint(choice.location, o.local_files_only)
-    index = RunIndex(o.run_root)
-    todo, begun, refused, n_finished, unit = [], [], [], 0, 0
+    machine = choose_machine(machine_options.device, machine_options.precision)
+    choice = choose_model(basic.model, machine.device, basic.lora)
+    weights = identify(choice, machine_options.local_files_only)
+    index = RunIndex(basic.run_root)
+    wanted, refused = dict[Resolved, None](), []
     for entry in suite.prompts[: o.limit]:
         for preset in _presets(o.presets):
             try:
                 runs = resolve(options_of(o, entry, preset), choice.profile, choice.name, weights)
                 check_words(entry.prompt, choice)
+                wanted |= dict.fromkeys(runs)
             except OptionError as error:
                 refused.append((f"{preset}: {entry.prompt}", str(error)))
-                continue
-            for run in runs:
-                unit += 1
-                if unit % parts != part % parts:
-                    continue
-                folder = index.find(run, machine.wanted_precision)
-                if folder and is_finished(folder, run):
-                    n_finished += 1
-                    continue
-                todo.append(run)
-                begun += [folder] if folder else []
+    todo, begun, n_finished = [], [], 0
+    for run in list(wanted)[part - 1 :: parts]:
+        folder = index.find(run, machine.wanted_precision)
+        if folder and is_finished(folder, run):
+            n_finished += 1
+            continue
+        todo.append(run)
+        begun += [folder] if folder else []
     machine = keep_precision(machine, begun)
-    root = o.run_root.resolve()
-    work = Work(tuple(todo), machine, o.kernel, choice, root, o.pack, o.local_files_only, tuple(command))
-    return Plan(work, n_finished, refused)
+    options = replace(o.run, basic=replace(basic, run_root=basic.run_root.resolve()))
+    return Plan(Work(tuple(todo), machine, choice, options, mesh, tuple(command)), n_finished, refused)
 
 
 def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
@@ -173,12 +164,32 @@ def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Optio
             f"a suite may set {', '.join(SETTINGS)}, to a number, or var_red to true or false. "
             f"{entry.prompt!r} sets {wrong[0]} to {str(entry.settings[wrong[0]])[:40]}. Correct the suite."
         )
-    numbers: dict[str, Any] = dict(entry.settings)
-    its = numbers.pop("n_steps", None)
-    n_steps = its if o.n_steps is None else o.n_steps
-    basic = Basic(prompt=(entry.prompt,), seeds=o.seeds, n_steps=n_steps, run_root=o.run_root)
-    machine = MachineOptions(pack=o.pack)
-    return Options(basic, MethodOptions(preset=preset), SJCOptions(**numbers), machine=machine)
+    run = o.run
+    basic = replace(run.basic, prompt=(entry.prompt,), **_open(run.basic, entry))
+    method, sjc = replace(run.method, preset=preset), replace(run.sjc, **_open(run.sjc, entry))
+    return replace(run, basic=basic, method=method, sjc=sjc)
+
+
+def _open(group: Basic | SJCOptions, entry: SuitePrompt) -> dict[str, Any]:
+    """Return what a suite says of the options that were not given."""
+    return {name: value for name, value in entry.settings.items() if vars(group).get(name, 0) is None}
+
+
+def _check(run: Options) -> None:
+    """Refuse the options of a run that a sweep has others for.
+
+    Raises:
+        OptionError: one of them was given.
+    """
+    given, plain = (
+        vars(o.basic) | vars(o.method) | vars(o.machine) for o in (run, Options(Basic(prompt=())))
+    )
+    for name, remedy in _INSTEAD.items():
+        if given[name] != plain[name]:
+            raise OptionError(
+                f"a sweep takes every option of a run but --{', --'.join(_INSTEAD)}. It was given --{name}. "
+                f"{remedy}"
+            )
 
 
 def _presets(text: str) -> list[PresetName]:
@@ -201,36 +212,36 @@ def main(options: SweepOptions, command: list[str]) -> int:
     """Run a sweep; return 0: all is done, 1: something failed, 2: refused, 130: interrupted."""
     try:
         plan = make_plan(options, command)
+        work, failed = plan.work, plan.refused
         print(plan)
-        if plan.work.todo:
-            print(_weights(plan.work))
+        if work.todo:
+            print(_weights(work))
         if options.plan:
-            if plan.work.todo:
+            if work.todo:
                 from sjc_debiased.estimate import time_of_sweep
 
                 print("loading the model to time a few steps ...", flush=True)
-                work = plan.work
-                print(time_of_sweep(work.todo, work.machine, work.kernel, work.choice, work.pack))
+                print(time_of_sweep(work))
             return 0
-        if plan.work.todo:
-            check_run_root(options.run_root, list(plan.work.todo))
-        ends = _engine(options)(plan.work)
+        if work.todo:
+            check_run_root(options.run.basic.run_root, list(work.todo))
+            work, unsent = plan_all(work)
+            failed = failed + unsent
+        ends = _engine(options)(work)
     except (OptionError, SuiteError, RunError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
-    failed, ended = list(plan.refused), 0
+    n_done, missing = 0, len(work.todo)
     try:
         for name, error in ends:
-            ended += 1
-            if error:
-                failed.append((name, error))
+            missing -= 1
+            n_done += error is None
+            failed += [(name, error)] if error else []
     except OptionError as error:  # the model or Ray is out of reach
         print(f"sweep: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sweep: interrupted. The same command goes on.", file=sys.stderr)
-    missing = len(plan.work.todo) - ended
-    n_done = ended - len(failed) + len(plan.refused)
     print(f"{n_done} runs done, {plan.finished} finished before, {len(failed)} failed, {missing} not started")
     for name, error in failed:
         print(f"  {name}\n    {error}")
@@ -243,12 +254,12 @@ def _weights(work: Work) -> str:
     from sjc_debiased.prepare import weights_report
 
     needs_most = next((run for run in work.todo if run.prompting.masked_lm), work.todo[0])
-    return weights_report(needs_most, work.choice, work.local_files_only)
+    return weights_report(needs_most, work.choice, work.options.machine.local_files_only)
 
 
 def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:
     if options.engine == "serial":
-        return do
+        return lambda work: map(told, do(work))
     from functools import partial
 
     from sjc_debiased.sweep_ray import do_on_ray
@@ -259,5 +270,10 @@ def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str |
 if __name__ == "__main__":
     import tyro
 
-    chosen = tyro.cli(SweepOptions, prog="python -m sjc_debiased.sweep", use_underscores=True)
+    chosen = tyro.cli(
+        SweepOptions,
+        prog="python -m sjc_debiased.sweep",
+        use_underscores=True,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
     sys.exit(main(chosen, sys.argv[1:]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sjc_debiased.options import OptionError
-from sjc_debiased.sweep_work import Work, do, name_of
+from sjc_debiased.work import Work, do, load, name_of, told
 
 _RETRIES = 3
 
@@ -39,7 +39,8 @@ def do_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
         raise OptionError(
             f"--engine ray must reach Ray. It did not ({error}). Start a cluster, or unset RAY_ADDRESS."
         ) from error
-    packs = deque((work.todo[i : i + work.pack], 1) for i in range(0, len(work.todo), work.pack))
+    n = work.options.machine.pack
+    packs = deque((work.todo[i : i + n], 1) for i in range(0, len(work.todo), n))
     running: dict = {}
     try:
         remote = ray.remote(**_share(ray, work, n_workers))(_Worker)
@@ -92,18 +93,16 @@ class _Worker:
 
     def run(self, pack: tuple) -> list[tuple[str, str | None]]:
         """Do one pack, and return how each of its runs ended."""
-        from sjc_debiased.prepare import load_denoiser
-
         work = replace(self._work, todo=self._missing(pack), quiet=True)
         ended = [(name_of(run), None) for run in pack if run not in work.todo]
         if work.todo and self._denoiser is None:
-            self._denoiser = load_denoiser(work.machine, work.choice, work.local_files_only)
-        return [*ended, *do(work, self._denoiser)]
+            self._denoiser = load(work)
+        return [*ended, *map(told, do(work, self._denoiser))]
 
     def _missing(self, pack: tuple) -> tuple:
         """Return the runs of a pack that are not finished: a retried pack may have finished some."""
         from sjc_debiased.identity import find_run, is_finished
 
-        root, precision = self._work.run_root, self._work.machine.wanted_precision
+        root, precision = self._work.options.basic.run_root, self._work.machine.wanted_precision
         folders = [(run, find_run(root, run, precision)) for run in pack]
         return tuple(run for run, folder in folders if not (folder and is_finished(folder, run)))

@@ -1,8 +1,9 @@
-"""Options of the command by their names alone, whatever group they are in."""
+"""Options of the commands by their names alone, whatever group they are in."""
 
 from dataclasses import fields
 
 from sjc_debiased.options import Basic, MachineOptions, MeshOptions, MethodOptions, Options, SJCOptions
+from sjc_debiased.sweep import SweepOptions
 
 GROUPS = {
     "basic": Basic,
@@ -20,3 +21,10 @@ def options(**given) -> Options:
         made[name] = group(**{field: given.pop(field) for field in own})
     assert not given, f"no such options: {given}"
     return Options(**made)
+
+
+def sweep_options(**given) -> SweepOptions:
+    own = {f.name for f in fields(SweepOptions)} & given.keys()
+    return SweepOptions(
+        **{name: given.pop(name) for name in own}, run=options(**{"prompt": (), "seeds": "0,1,2"} | given)
+    )

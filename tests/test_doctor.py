@@ -18,7 +18,7 @@ from sjc_debiased.machine import Machine
 from sjc_debiased.models import choose_model
 from sjc_debiased.optimize import optimize_step
 from sjc_debiased.prepare import load_denoiser
-from sjc_debiased.sweep import SweepOptions
+from tests.options import sweep_options
 from tests.small_models import write_bert
 
 N_PROMPTS = len(load_suite("menagerie").prompts)
@@ -304,7 +304,7 @@ def with_little_room(original, monkeypatch, *arguments):
 @pytest.fixture
 def plan(whole, tmp_path, capsys):
     def call(**fields):
-        o = SweepOptions(
+        o = sweep_options(
             **{"suite": "menagerie", "model": str(whole), "device": "cpu", "plan": True}
             | {"presets": "sjc", "seeds": "0", "run_root": tmp_path / "runs"}
             | fields

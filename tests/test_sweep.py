@@ -13,8 +13,9 @@ from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased import session, sweep
 from sjc_debiased.options import OptionError
 from sjc_debiased.runs import FINISHED
-from sjc_debiased.sweep import SweepOptions, make_plan
+from sjc_debiased.sweep import make_plan
 from tests.faults.disks import NOT_ALLOWED
+from tests.options import sweep_options
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -30,7 +31,7 @@ def options(eps_folder, tmp_path):
     (eps_folder / "profile.json").write_text(json.dumps({"resolution": 10, "emptiness_weight": 1.0}))
 
     def make(**fields):
-        return SweepOptions(
+        return sweep_options(
             **{
                 "suite": str(suite),
                 "presets": "sjc,dsds-preserved",
@@ -51,13 +52,13 @@ def options(eps_folder, tmp_path):
 
 def test_a_sweep_does_everything_once(options, capsys):
     assert sweep.main(options(), ["--suite", "x"]) == 0
-    folders = sorted((options().run_root).glob("0*"))
+    folders = sorted((options().run.basic.run_root).glob("0*"))
     assert len(folders) == 8
     assert all((f / FINISHED).exists() for f in folders)
     capsys.readouterr()
     assert sweep.main(options(), []) == 0
     assert "0 runs to do (at most 0 steps), 8 finished already" in capsys.readouterr().out
-    assert sorted((options().run_root).glob("0*")) == folders
+    assert sorted((options().run.basic.run_root).glob("0*")) == folders
 
 
 def test_one_that_fails_does_not_stop_the_rest(options, capsys, monkeypatch):
@@ -171,7 +172,7 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path, text):
 
 def test_a_sweep_that_must_not_ask_the_hub_does_not(options, monkeypatch):
     asked = []
-    monkeypatch.setattr(sweep, "fingerprint", lambda location, local: asked.append(local) or "0" * 64)
+    monkeypatch.setattr(sweep, "identify", lambda choice, local: asked.append(local) or "0" * 64)
     for local in (True, False):
         make_plan(options(local_files_only=local), [])
     assert asked == [True, False]
@@ -185,7 +186,8 @@ def test_an_unknown_suite_is_refused():
 def sweep_command(options, *more):
     """Return the command line that means these options."""
     wanted = ("suite", "presets", "seeds", "model", "n_steps", "device", "precision", "run_root", "pack")
-    words = [word for name in wanted for word in (f"--{name}", str(getattr(options, name)))]
+    given = vars(options) | vars(options.run.basic) | vars(options.run.machine)
+    words = [word for name in wanted for word in (f"--{name}", str(given[name]))]
     return [sys.executable, "-m", "sjc_debiased.sweep", *words, *more]
 
 
@@ -198,14 +200,14 @@ def test_a_killed_sweep_loses_no_finished_run(options):
     process = subprocess.Popen(
         sweep_command(o), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and not finished(o.run_root):
+    while process.poll() is None and not finished(o.run.basic.run_root):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    kept = {f: (f / FINISHED).read_bytes() for f in finished(o.run_root)}
+    kept = {f: (f / FINISHED).read_bytes() for f in finished(o.run.basic.run_root)}
     assert 1 <= len(kept) <= 4
     assert sweep.main(o, []) == 0
-    assert len(finished(o.run_root)) == 4
+    assert len(finished(o.run.basic.run_root)) == 4
     assert all((f / FINISHED).read_bytes() == data for f, data in kept.items())
 
 
@@ -238,7 +240,7 @@ def test_ray_does_the_same_and_replaces_a_killed_worker(options):
     )
     killed = False
     while process.poll() is None and not killed:
-        if finished(o.run_root):
+        if finished(o.run.basic.run_root):
             workers = [
                 p for p in psutil.Process(process.pid).children(recursive=True) if "_Worker" in p.name()
             ]
@@ -249,4 +251,4 @@ def test_ray_does_the_same_and_replaces_a_killed_worker(options):
     out, _ = process.communicate(timeout=120)
     assert killed, "no worker was found to kill"
     assert process.returncode == 0, out
-    assert len(finished(o.run_root)) == 4
+    assert len(finished(o.run.basic.run_root)) == 4
