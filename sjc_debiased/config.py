@@ -83,6 +83,8 @@ def part(kind: type[_Part], options: Mapping[str, Any]) -> _Part:
     Args:
         options: by their names, those of other parts among them, as of `by_option` and `RunReader.options`.
     """
+    clip = ClipSchedule(options.get("clip_start"), options.get("clip_end"))
+    options = {"clip": clip, **options}
     named = {f.name: _OPTION_OF.get(f.name, f.name) for f in fields(kind)}
     return kind(**{name: options[option] for name, option in named.items() if option in options})
 
@@ -104,9 +106,9 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         OptionError: an option is out of range, or two contradict each other.
     """
     preset, method = _method(o.basic, o.method)
-    groups = vars(o.basic), vars(o.sjc)
-    given = {name: value for group in groups for name, value in group.items() if value is not None}
-    numbers = vars(profile) | given | {"clip": _clip(o.method, method, profile)}
+    given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
+    clip = dict(zip(("clip_start", "clip_end"), _clip(o.method, method, profile)))
+    numbers = vars(profile) | given | clip
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
     prompting = _prompting(o.method, method, profile)
@@ -169,7 +171,7 @@ def _method(basic: Basic, o: MethodOptions) -> tuple[str, Method]:
     return next((name for name, m in PRESETS.items() if m == method), "custom"), method
 
 
-def _clip(o: MethodOptions, method: Method, profile: Profile) -> ClipSchedule:
+def _clip(o: MethodOptions, method: Method, profile: Profile) -> tuple[float | None, float | None]:
     start = profile.clip_start if o.clip_start is None else o.clip_start
     end = profile.clip_end if o.clip_end is None else o.clip_end
     if method.clip == "none":
@@ -178,19 +180,19 @@ def _clip(o: MethodOptions, method: Method, profile: Profile) -> ClipSchedule:
                 "--clip.start and --clip.end bound a clipped score. This run does not clip. Add "
                 "--score_debias, or --clip.kind dynamic."
             )
-        return ClipSchedule(None, None)
+        return None, None
     for name, value in (("--clip.start", start), ("--clip.end", end)):
         _require(value > 0 and math.isfinite(value), name, "a positive number", value)
     if method.clip.startswith("static"):
         at_start = o.clip_end is None and (method.clip == "static-low" or o.clip_start is not None)
         level = start if at_start else end
-        return ClipSchedule(level, level)
+        return level, level
     if start > end:
         raise OptionError(
             f"the clip value grows from --clip.start to --clip.end. It would fall from {start:g} to "
             f"{end:g}. Swap the two."
         )
-    return ClipSchedule(start, end)
+    return start, end
 
 
 def _check(run: Resolved) -> None:

@@ -24,16 +24,12 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 _OFF = arg(help_behavior_hint="")
 
 
-def _models(name: str, metavar: str) -> Any:
-    """Return what an option says that a model has its own value of: which one Stable Diffusion has."""
+def _models(name: str, metavar: str | None = None) -> Any:
+    """Return what `--help` says of an option that a model has its own value of: its kind, and that of SD."""
     value = getattr(STABLE_DIFFUSION, name)
     its = f"{value:,g}" if isinstance(value, int | float) else value
-    return arg(metavar=metavar, help_behavior_hint=f"(default: the model's; {its} for SD)")
-
-
-def _ours(value: object, metavar: str) -> Any:
-    """Return what an option says that a suite of prompts may set, too."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {value})")
+    kind = metavar or type(value).__name__.upper()
+    return arg(metavar=kind, help_behavior_hint=f"(default: the model's; {its} for SD)")
 
 
 class OptionError(ValueError):
@@ -58,7 +54,7 @@ class Basic:
     """Decides the cameras, the initial scene, and the noise of every step."""
     seeds: Annotated[str | None, arg(metavar="N,N,...", help_behavior_hint="")] = None
     """Several seeds, as in 0,1,2: one object for each prompt and seed."""
-    n_steps: Annotated[int | None, _models("n_steps", "INT")] = None
+    n_steps: Annotated[int | None, _models("n_steps")] = None
     """Optimisation steps."""
     run_root: Path = Path("runs")
     """Parent of the numbered run folders."""
@@ -82,17 +78,17 @@ class MethodOptions:
     ] = None
     """static: at the one bound that is given; else at the start if the preset is static-low, at the end if
     not. dynamic: from start to end."""
-    clip_start: Annotated[float | None, _models("clip_start", "FLOAT"), arg(name="clip.start")] = None
+    clip_start: Annotated[float | None, _models("clip_start"), arg(name="clip.start")] = None
     """Bound at the first step, in units of predicted noise."""
-    clip_end: Annotated[float | None, _models("clip_end", "FLOAT"), arg(name="clip.end")] = None
+    clip_end: Annotated[float | None, _models("clip_end"), arg(name="clip.end")] = None
     """Bound at the last step."""
-    front_half_deg: Annotated[float | None, _models("front_half_deg", "FLOAT")] = None
+    front_half_deg: Annotated[float | None, _models("front_half_deg")] = None
     """Front prompts hold this far to either side; 45 without it with SJC's views."""
     keep: Annotated[tuple[str, ...], arg(metavar="WORD", help_behavior_hint="")] = ()
     """Words that prompt debiasing must not remove, beside the subject and the articles."""
     pmi_normalized: Normalized = Prompting.pmi_normalized
     """What the second test of a word's PMI normalises over the views (docs/deviations.md)."""
-    masked_lm: Annotated[str | None, _models("masked_lm", "STR")] = None
+    masked_lm: Annotated[str | None, _models("masked_lm")] = None
     """Hub name or folder of a BERT-format language model."""
 
 
@@ -100,30 +96,37 @@ class MethodOptions:
 class SJCOptions:
     """The numbers of SJC: guidance, the start, the losses, the optimiser."""
 
-    guidance: Annotated[float | None, _models("guidance", "FLOAT"), arg(aliases=["--sd.scale"])] = None
+    guidance: Annotated[float | None, _models("guidance"), arg(aliases=["--sd.scale"])] = None
     """Classifier-free guidance scale."""
-    var_red: Annotated[FlagConversionOff[bool | None], _ours(GuidanceSettings.var_red, "{True,False}")] = None
+    var_red: Annotated[
+        FlagConversionOff[bool | None],
+        arg(metavar="{True,False}", help_behavior_hint=f"(default: {GuidanceSettings.var_red})"),
+    ] = None
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = GuidanceSettings.n_noise
     """Noise samples per step."""
-    schedule_steps: Annotated[int | None, _ours("as n_steps", "INT")] = None
+    schedule_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: as n_steps)")] = (
+        None
+    )
     """Steps over which the clip's bound grows, and after a share of which emptiness weighs more; from then on
     both stay. With it a finished run can be given more steps."""
-    lr: Annotated[float | None, _models("lr", "FLOAT")] = None
+    lr: Annotated[float | None, _models("lr")] = None
     """Adamax step size of the grid."""
-    background_lr: Annotated[float | None, _models("background_lr", "FLOAT")] = None
+    background_lr: Annotated[float | None, _models("background_lr")] = None
     """Adamax step size of the background."""
-    emptiness_weight: Annotated[float | None, _models("emptiness_weight", "FLOAT")] = None
+    emptiness_weight: Annotated[float | None, _models("emptiness_weight")] = None
     """Weight of the emptiness loss."""
     emptiness_scale: float = Settings.emptiness_scale
     """Scale inside the emptiness loss."""
     emptiness_step: float = Settings.emptiness_step
     """Share of the steps after which the weight is multiplied."""
     emptiness_multiplier: Annotated[
-        float | None, _models("emptiness_multiplier", "FLOAT"), arg(aliases=["--emptiness_multipler"])
+        float | None, _models("emptiness_multiplier"), arg(aliases=["--emptiness_multipler"])
     ] = None
     """Factor on the weight from then on."""
-    depth_weight: Annotated[float | None, _ours(Settings.depth_weight, "FLOAT")] = None
+    depth_weight: Annotated[
+        float | None, arg(metavar="FLOAT", help_behavior_hint=f"(default: {Settings.depth_weight})")
+    ] = None
     """Weight of the centre-depth loss."""
     depth_loss: DepthLoss = Settings.depth_loss
     """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
@@ -131,9 +134,9 @@ class SJCOptions:
     """Background mapping: SJC's, or one whose pole is up and which has no seam."""
     start: Annotated[Start | None, _models("start", "{fog,blob}")] = None
     """First density: SJC's even fog, or a blob in the middle of nothing."""
-    color_scale: Annotated[float | None, _models("color_scale", "FLOAT")] = None
+    color_scale: Annotated[float | None, _models("color_scale")] = None
     """Standard deviation of the first colors, of grid and background."""
-    resolution: Annotated[int | None, _models("resolution", "INT")] = None
+    resolution: Annotated[int | None, _models("resolution")] = None
     """Voxels along an axis of the grid."""
 
 

@@ -45,7 +45,7 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
 
 def as_json(run: Resolved) -> dict:
     """Return resolved options as `RunReader.options` returns them."""
-    return _as_written(by_option(run))
+    return json.loads(json.dumps(by_option(run)))
 
 
 def preview_path(folder: Path, done: int) -> Path:
@@ -101,7 +101,8 @@ class RunReader:
             RunError: the folder has no readable `options.json`.
         """
         options = {k: v for k, v in self._written[_RESOLVED].items() if k not in _MACHINE}
-        return _as_written(defaults()) | {"schedule_steps": options["n_steps"]} | options
+        later = defaults() | {"schedule_steps": options["n_steps"]}
+        return json.loads(json.dumps(later)) | options
 
     @property
     def record(self) -> dict:
@@ -268,8 +269,3 @@ def _object(data: bytes) -> dict:
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     return found
-
-
-def _as_written(options: dict) -> dict:
-    """Return options as JSON has them: lists for tuples."""
-    return json.loads(json.dumps(options))

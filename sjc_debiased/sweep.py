@@ -9,7 +9,7 @@ does only what is missing. One unit that fails never stops the rest; what failed
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from sjc_debiased.models import check_words, choose_model, identify
 from sjc_debiased.options import Basic, OptionError, Options, SJCOptions
 from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.runs import RunError, check_run_root
+from sjc_debiased.sweep_ray import do_on_ray
 from sjc_debiased.work import INTERRUPTED, Work, do, plan_all, told
 
 _REASONS = 5  # the most that a plan shows
@@ -227,7 +228,7 @@ def main(options: SweepOptions, command: list[str]) -> int:
             check_run_root(options.run.basic.run_root, list(work.todo))
             work, unsent = plan_all(work)
             failed = failed + unsent
-        ends = _engine(options)(work)
+        ends = map(told, do(work)) if options.engine == "serial" else do_on_ray(work, options.workers)
     except (OptionError, SuiteError, RunError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
@@ -255,16 +256,6 @@ def _weights(work: Work) -> str:
 
     needs_most = next((run for run in work.todo if run.prompting.masked_lm), work.todo[0])
     return weights_report(needs_most, work.choice, work.options.machine.local_files_only)
-
-
-def _engine(options: SweepOptions) -> Callable[[Work], Iterable[tuple[str, str | None]]]:
-    if options.engine == "serial":
-        return lambda work: map(told, do(work))
-    from functools import partial
-
-    from sjc_debiased.sweep_ray import do_on_ray
-
-    return partial(do_on_ray, n_workers=options.workers)
 
 
 if __name__ == "__main__":

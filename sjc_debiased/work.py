@@ -31,7 +31,7 @@ class Work:
 
     Attributes:
         options: of the command: where runs go, and how they are computed. mesh: what each leaves.
-        prompts: of every run (`prepare.plan_prompts`), made once.
+        prompts: of every run (`prepare.plan_prompts`), made once. quiet: without progress bars.
     """
 
     todo: tuple[Resolved, ...]
@@ -77,7 +77,7 @@ def load(work: Work) -> Denoiser:
     """Load the 2D model of a worker's runs, and say so."""
     from sjc_debiased.prepare import load_denoiser
 
-    say("loading the model ...", work)
+    print("loading the model ...", flush=True)
     options = work.options.machine
     return load_denoiser(work.machine, work.choice, options.local_files_only, options.compile)
 
@@ -94,9 +94,9 @@ def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
     if not work.todo:
         return
     denoiser, options = denoiser or load(work), work.options.machine
-    say("trying the renderer (at the first run it is compiled: half a minute) ...", work)
+    print("trying the renderer (at the first run it is compiled: half a minute) ...", flush=True)
     work = replace(work, machine=try_kernel(work.machine, options.kernel, work.todo[0], denoiser))
-    say(f"renderer: {work.machine.why_kernel}", work)
+    print(f"renderer: {work.machine.why_kernel}", flush=True)
     jobs = [(run, open_session(run, work, denoiser)) for run in work.todo]
     yield from run_packed(jobs, denoiser, options.pack, work.quiet)
 
@@ -110,9 +110,3 @@ def told(ended: Ended) -> tuple[str, str | None]:
         error = None
     why = INTERRUPTED if ended.stopped else None
     return name_of(ended.run), why if error is None else str(error) or type(error).__name__
-
-
-def say(what: str, work: Work) -> None:
-    """Say what takes a while, where a person waits for it."""
-    if not work.quiet:
-        print(what, flush=True)

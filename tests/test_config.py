@@ -7,12 +7,15 @@ import pytest
 import tyro
 
 from prompts.views import view_scheme
-from sjc_debiased.config import by_option, resolve
+from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.config import by_option, part, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options import OptionError, Options
 from sjc_debiased.presets import PRESETS
 from sjc_debiased.profiles import STABLE_DIFFUSION, Profile
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
 from tests.options import options
+from voxnerf.settings import GridConfig
 
 
 def parse(command):
@@ -40,6 +43,24 @@ def test_the_reading_of_the_pmi_test_is_part_of_a_run_that_removes_words():
     assert resolved(given) != of(preset="dsds")
     assert of(preset="dsds").pmi_normalized == "pmi"
     assert of(preset="sjc", pmi_normalized="probabilities") == of(preset="sjc")
+
+
+def test_every_number_has_an_option_and_every_option_of_one_sets_it():
+    """What an option sets is a field of one of the parts; options by name give the parts back."""
+    given = options(prompt=("a cat",), preset="dsds", keep=("big",), guidance=7.0, background="seamless")
+    (run,) = resolve(given, STABLE_DIFFUSION, "sd", "0")
+    numbers = by_option(run)
+    assert vars(given.sjc).keys() <= numbers.keys()
+    for one in (run.prompting, run.settings, run.guidance, run.field):
+        assert part(type(one), numbers) == one
+    assert (run.guidance.scale, run.field.background_mapping) == (7.0, "seamless")
+    assert run.settings.clip == ClipSchedule(2.0, 8.0)
+
+
+def test_a_profile_without_fields_and_no_options_are_sjcs_numbers():
+    (run,) = resolve(options(prompt=("a cat",)), Profile(), "sd", "0")
+    assert run.settings == Settings(schedule_steps=Settings.n_steps)
+    assert (run.guidance, run.field, run.prompting) == (GuidanceSettings(), GridConfig(), Prompting())
 
 
 def test_the_three_rows_of_table_1():

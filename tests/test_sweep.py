@@ -8,14 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+import tyro
 
 from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased import session, sweep
+from sjc_debiased.models import choose_model, identify
 from sjc_debiased.options import OptionError
 from sjc_debiased.runs import FINISHED
-from sjc_debiased.sweep import make_plan
+from sjc_debiased.sweep import SweepOptions, make_plan
+from sjc_debiased.work import plan_all
 from tests.faults.disks import NOT_ALLOWED
 from tests.options import sweep_options
+from tests.test_lora import write_lora
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -117,11 +121,82 @@ def test_a_plan_says_why_what_is_refused_is_refused(options, eps_folder, tmp_pat
         ({"shard": "4/3"}, "--shard must be i/n"),
         ({"shard": "x"}, "--shard must be i/n"),
         ({"model": "nonsense"}, "--model must be auto"),
+        ({"prompt": ("a cat",)}, "but --prompt, --debias.* It was given --prompt. Name a suite"),
+        ({"debias": True}, "It was given --debias. Name methods with --presets"),
+        ({"preset": "dsds"}, "It was given --preset. Name methods with --presets"),
+        ({"seed": 3}, "It was given --seed. Write --seeds"),
+        ({"resume": Path("x")}, "It was given --resume. Leave it out"),
+        ({"mesh_faces": 1}, "--mesh.faces must be between"),
     ],
 )
 def test_refusals(options, fields, message):
     with pytest.raises(OptionError, match=message):
         make_plan(options(**fields), [])
+
+
+def test_a_sweep_takes_the_options_of_a_run(options, eps_folder, tmp_path):
+    lora = tmp_path / "toon.safetensors"
+    write_lora(lora)
+    given = options(
+        presets="dsds", lora=(f"{lora}:0.5",), pmi_normalized="probabilities", resolution=11, mesh=("obj",)
+    )
+    work = make_plan(given, []).work
+    assert work.mesh.formats == ("obj",)
+    assert {run.fingerprint for run in work.todo} == {
+        identify(choose_model(str(eps_folder), "cpu", [f"{lora}:0.5"]))
+    }
+    for run in work.todo:
+        assert run.prompting.pmi_normalized == "probabilities"
+        assert run.field.resolution == 11
+    command = sweep_command(options(), "--lora", "toon", "--pmi_normalized", "probabilities")[3:]
+    parsed = tyro.cli(SweepOptions, args=command, use_underscores=True)
+    assert parsed.run.basic.lora == ("toon",)
+    assert parsed.run.method.pmi_normalized == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("given", "of_dog"), [({}, (2.0, False)), ({"guidance": 5.0, "var_red": True}, (5.0, True))]
+)
+def test_what_is_given_comes_before_what_the_suite_says(options, tmp_path, given, of_dog):
+    settings = {"guidance": 2.0, "var_red": False}
+    suite = tmp_path / "mine.json"
+    suite.write_text(json.dumps({"prompts": [{"prompt": "a dog", "face": True, "settings": settings}]}))
+    (run,) = make_plan(options(suite=str(suite), presets="sjc", seeds="0", **given), []).work.todo
+    assert (run.guidance.scale, run.guidance.var_red) == of_dog
+
+
+def test_presets_that_mean_the_same_run_make_it_once(options):
+    todo = make_plan(options(presets="prompt-only,dsds", clip_kind="none"), []).work.todo
+    assert len(todo) == len(set(todo)) == 4
+
+
+def test_prompts_are_planned_once_and_before_a_model_is_loaded(options, monkeypatch):
+    asked = []
+
+    def plan_prompts(run, choice, local):
+        asked.append((run.prompt, run.preset))
+        if run.prompt == "a dog":
+            raise OptionError("it is too long")
+        return run.prompting
+
+    monkeypatch.setattr("sjc_debiased.prepare.plan_prompts", plan_prompts)
+    work, refused = plan_all(make_plan(options(), []).work)
+    assert asked.count(("a cat", "sjc")) == asked.count(("a cat", "dsds-preserved")) == 1
+    assert work.prompts == {run: run.prompting for run in work.todo}
+    assert {run.prompt for run in work.todo} == {"a cat"}
+    assert refused[0] == ("sjc: a dog, seed 0", "it is too long")
+    assert len(refused) == 4
+
+
+def test_models_out_of_reach_refuse_a_sweep(options, monkeypatch):
+    def plan_prompts(run, choice, local):
+        if run.preset == "sjc":
+            return run.prompting
+        raise OptionError("no weights") from FileNotFoundError()
+
+    monkeypatch.setattr("sjc_debiased.prepare.plan_prompts", plan_prompts)
+    with pytest.raises(OptionError, match="no weights"):
+        plan_all(make_plan(options(), []).work)
 
 
 def test_the_sealed_prompts_are_those_that_were_sealed():
@@ -143,7 +218,7 @@ def test_the_suites_that_come_with_the_code():
 
 
 def test_the_menagerie_knows_every_word_of_its_suite():
-    from sjc_debiased.models import check_words, choose_model
+    from sjc_debiased.models import check_words
 
     for entry in load_suite("menagerie").prompts:
         check_words(entry.prompt, choose_model("menagerie", "cpu"))
