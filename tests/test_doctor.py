@@ -125,8 +125,8 @@ def test_the_time_of_an_object_by_hand():
 
 
 def test_the_hours_of_a_sweep_by_hand(whole):
-    run = sample_run(choose_model(str(whole), "cpu").profile)
-    runs = [replace(run, n_steps=n) for n in (1000, 2000, 10)]
+    profile = choose_model(str(whole), "cpu").profile
+    runs = [sample_run(profile, n_steps) for n_steps in (1000, 2000, 10)]
     assert COST.hours(runs) == pytest.approx((1593 + 3093 + 63) / 3600)
     assert COST.of_sweep(runs) == "about 1.3 hours"
     assert COST.of_sweep(runs[2:]) == "about 0.018 hours"
@@ -135,7 +135,7 @@ def test_the_hours_of_a_sweep_by_hand(whole):
 def test_a_sampled_run_is_a_models_own_debiased_one(whole):
     profile = choose_model("menagerie", "cpu").profile
     run = sample_run(profile)
-    assert (run.preset, run.resolution, run.n_steps) == ("dsds", profile.resolution, profile.n_steps)
+    assert (run.preset, run.field.resolution, run.n_steps) == ("dsds", profile.resolution, profile.n_steps)
     assert sample_run(profile, n_steps=7, seed=3).seed == 3
 
 
@@ -265,11 +265,11 @@ def test_options_that_are_wrong_are_refused(report, capsys):
 
 
 def test_a_slow_object_says_what_is_faster(whole):
-    run = sample_run(choose_model(str(whole), "cpu").profile)
-    line = doctor._object(COST, replace(run, n_steps=3000), load_s=12.0)
+    profile = choose_model(str(whole), "cpu").profile
+    line = doctor._object(COST, sample_run(profile, n_steps=3000), load_s=12.0)
     assert line.state == "SLOW"
     assert line.text.startswith("about 77 min for 3,000 steps")
-    assert doctor._object(COST, run, load_s=12.0).state == "OK"
+    assert doctor._object(COST, sample_run(profile), load_s=12.0).state == "OK"
     assert [doctor.duration(s) for s in (75, 720, 12_240)] == ["75 s", "12 min", "3.4 hours"]
 
 
