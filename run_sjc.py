@@ -98,6 +98,7 @@ def run(options: Options, command: list[str]) -> int:
         load_denoiser,
         open_session,
         plan_prompts,
+        sent_prompts,
         try_kernel,
         weights_report,
     )
@@ -112,7 +113,8 @@ def run(options: Options, command: list[str]) -> int:
     if basic.dry_run:
         return 0
     print("loading the model ...", flush=True)
-    denoiser = load_denoiser(machine, choice, local, machine_options.compile)
+    prompts = sent_prompts(todo, choice, local)
+    denoiser = load_denoiser(machine, choice, local, machine_options.compile, prompts)
     print("trying the renderer (at the first run it is compiled: half a minute) ...", flush=True)
     machine = try_kernel(machine, machine_options.kernel, todo[0], denoiser)
     print(f"renderer: {machine.why_kernel}")

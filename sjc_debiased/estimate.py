@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from prompts.debias import plain_prompts
+from prompts.debias import ViewPrompts, plain_prompts
 from prompts.views import view_scheme
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
@@ -84,10 +84,14 @@ def sample_run(profile: Profile, n_steps: int | None = None, seed: int = 0) -> R
     return resolve(Options(basic), profile, "throw-away", "")[0]
 
 
+def throwaway_prompts(run: Resolved) -> ViewPrompts:
+    """Return a run's view prompts with all words in them, which need no language model."""
+    return plain_prompts(run.prompt, view_scheme(run.views, run.front_half_deg))
+
+
 def throwaway_scene(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Scene:
-    """Return the scene of a run at its start, with all words in its view prompts; it has no folder."""
-    scheme = view_scheme(run.views, run.front_half_deg)
-    return build_scene(run, plain_prompts(run.prompt, scheme), denoiser, kernel)[0]
+    """Return the scene of a run at its start, with `throwaway_prompts`; it has no folder."""
+    return build_scene(run, throwaway_prompts(run), denoiser, kernel)[0]
 
 
 def measure_cost(
@@ -159,7 +163,8 @@ def time_of_sweep(
     from sjc_debiased.record import device_name
 
     try:
-        denoiser = load_denoiser(machine, choice, local_files_only=True)
+        prompts = throwaway_prompts(runs[0]).sent.values()
+        denoiser = load_denoiser(machine, choice, local_files_only=True, prompts=prompts)
         machine = try_kernel(machine, kernel, runs[0], denoiser)
         cost = measure_cost(runs[0], machine, denoiser, min(pack, len(runs)))
     except (OptionError, RuntimeError, MemoryError) as error:

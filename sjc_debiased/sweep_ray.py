@@ -92,12 +92,13 @@ class _Worker:
 
     def run(self, pack: tuple) -> list[tuple[str, str | None]]:
         """Do one pack, and return how each of its runs ended."""
-        from sjc_debiased.prepare import load_denoiser
+        from sjc_debiased.prepare import load_denoiser, sent_prompts
 
         work = replace(self._work, todo=self._missing(pack), quiet=True)
         ended = [(name_of(run), None) for run in pack if run not in work.todo]
         if work.todo and self._denoiser is None:
-            self._denoiser = load_denoiser(work.machine, work.choice, work.local_files_only)
+            prompts = sent_prompts(work.todo, work.choice, work.local_files_only)
+            self._denoiser = load_denoiser(work.machine, work.choice, work.local_files_only, prompts=prompts)
         return [*ended, *do(work, self._denoiser)]
 
     def _missing(self, pack: tuple) -> tuple:

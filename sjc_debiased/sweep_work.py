@@ -47,11 +47,13 @@ def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[tuple[str, str 
         denoiser: the loaded model; None loads it.
     """
     from sjc_debiased.pack import run_packed
-    from sjc_debiased.prepare import load_denoiser, open_session, try_kernel
+    from sjc_debiased.prepare import load_denoiser, open_session, sent_prompts, try_kernel
 
     if not work.todo:
         return
-    denoiser = denoiser or load_denoiser(work.machine, work.choice, work.local_files_only)
+    if denoiser is None:
+        prompts = sent_prompts(work.todo, work.choice, work.local_files_only)
+        denoiser = load_denoiser(work.machine, work.choice, work.local_files_only, prompts=prompts)
     machine, command = try_kernel(work.machine, work.kernel, work.todo[0], denoiser), list(work.command)
     jobs = [
         (

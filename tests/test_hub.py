@@ -17,9 +17,11 @@ from adapt_sd import StableDiffusion
 from prompts import hub
 from prompts.masked_lm import PATTERNS as BERT_PATTERNS
 from prompts.masked_lm import Bert
-from sjc_debiased.loading import find_model, load_pipeline
-from sjc_debiased.model_files import PATTERNS, small_files, weights
+from sjc_debiased.finding import find_model
+from sjc_debiased.loading import load_pipeline
+from sjc_debiased.model_files import small_files, weights
 from sjc_debiased.models import SD15, choose_model, fingerprint
+from sjc_debiased.pipelines import STABLE_DIFFUSION
 from sjc_debiased.tensor_files import ModelError
 from tests.model_makers import (
     REVISION,
@@ -274,7 +276,7 @@ def test_the_command_says_what_is_missing_within_seconds(silence, tmp_path):
     assert re.search(
         r"language model: missing: .*'google-bert/bert-base-uncased' lacks config.json", done.stdout
     )
-    assert hub.download_command(SD15, PATTERNS) in done.stdout
+    assert hub.download_command(SD15, STABLE_DIFFUSION.patterns) in done.stdout
     assert "did not answer (no answer within 4 s)" in done.stderr
     assert not re.search(r"\| +(diffusers|transformers)$", done.stderr, re.MULTILINE), (
         "nothing heavy to say no"
@@ -295,7 +297,7 @@ def test_a_dead_name_is_used_from_the_cache_and_else_replaced(online, eps_folder
 
 
 def test_the_download_command_takes_what_is_needed_and_no_more():
-    taken = {f for f in SD15_FILES if any(fnmatch(f, pattern) for pattern in PATTERNS)}
+    taken = {f for f in SD15_FILES if any(fnmatch(f, pattern) for pattern in STABLE_DIFFUSION.patterns)}
     assert taken >= {*small_files(SD15_FILES), *weights(SD15_FILES)}
     surplus = taken - {*small_files(SD15_FILES), *weights(SD15_FILES)}
     assert surplus == {"feature_extractor/preprocessor_config.json", "safety_checker/config.json"}  # a few kB
@@ -315,7 +317,7 @@ def test_the_download_command_works(serve, eps_folder, tmp_path):
         "HF_HUB_OFFLINE": "0",
         "HF_HOME": str(tmp_path / "hf"),
     }
-    shown = hub.download_command("someone/model", PATTERNS)
+    shown = hub.download_command("someone/model", STABLE_DIFFUSION.patterns)
     command = f"{Path(sys.executable).parent / 'hf'} {shown.removeprefix('hf ')}"
     subprocess.run(["bash", "-c", command], env=environment, capture_output=True, check=True)
     snapshot = tmp_path / "hf" / "hub" / "models--someone--model" / "snapshots" / REVISION

@@ -23,8 +23,8 @@ from sjc_debiased import single_file
 from sjc_debiased.evaluation.clip_similarity import CLIP
 from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
 from sjc_debiased.loading import check_prompts, load_pipeline
-from sjc_debiased.model_files import PATTERNS
 from sjc_debiased.models import SD15, choose_model, fingerprint
+from sjc_debiased.pipelines import STABLE_DIFFUSION
 from tests.model_makers import (
     TEXT,
     UNET,
@@ -581,7 +581,11 @@ def test_the_document_has_every_row():
 
 def test_the_document_downloads_by_the_same_patterns():
     document = (Path(__file__).parents[1] / "docs" / "model_files.md").read_text()
-    for name, patterns in ((SD15, PATTERNS), (DEFAULT_MASKED_LM, BERT_PATTERNS), (CLIP, CLIP_PATTERNS)):
+    for name, patterns in (
+        (SD15, STABLE_DIFFUSION.patterns),
+        (DEFAULT_MASKED_LM, BERT_PATTERNS),
+        (CLIP, CLIP_PATTERNS),
+    ):
         assert download_command(name, patterns) in document.splitlines()
 
 
