@@ -87,6 +87,8 @@ def write_if(folder: Path, size: int = 16, out_channels: int = 6) -> None:
     from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
     from transformers import T5Config, T5EncoderModel
 
+    from sjc_debiased.menagerie.tokenizers import t5_tokenizer
+
     torch.manual_seed(0)
     tokenizer = t5_tokenizer()
     text = T5Config(
@@ -135,19 +137,6 @@ def write_if(folder: Path, size: int = 16, out_channels: int = 6) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
-
-
-def t5_tokenizer():
-    """Return a tokenizer in T5's form: letters, and the words of the menagerie."""
-    from transformers import T5Tokenizer
-
-    from sjc_debiased.menagerie.captions import known_words
-
-    letters = [chr(i) for i in range(ord("!"), ord("~") + 1)]
-    tokens = ["<pad>", "</s>", "<unk>", "\u2581", *letters, *(f"\u2581{word}" for word in known_words())]
-    vocab = [(token, -float(i > 2) * (9 if len(token) == 1 else 1)) for i, token in enumerate(tokens)]
-    vocab += [(f"<extra_id_{i}>", 0.0) for i in range(99, -1, -1)]
-    return T5Tokenizer(vocab=vocab)
 
 
 def write_bert(folder: Path) -> None:

@@ -422,8 +422,8 @@ REFUSED = {
     "a Flux folder": (of_class("FluxPipeline"), "is Flux .*Supported"),
     "a Flux name": (named("black-forest-labs/FLUX.1-dev"), "is Flux. .*Supported"),
     "a Flux file": (tensors({"double_blocks.0.img_attn.qkv.weight": (8, 8)}), "is Flux. Supported"),
-    "a DeepFloyd name": (named("DeepFloyd/IF-I-XL-v1.0"), "is DeepFloyd IF"),
-    "a DeepFloyd folder": (of_class("IFPipeline"), "is DeepFloyd IF"),
+    "a second stage of DeepFloyd": (of_class("IFSuperResolutionPipeline"), "is DeepFloyd IF's second stage"),
+    "the name of one": (named("DeepFloyd/IF-II-L-v1.0"), "is DeepFloyd IF's second stage.*Supported"),
     "a Kandinsky folder": (of_class("KandinskyV22Pipeline"), "is Kandinsky"),
     "an inpainting folder": (of_class("StableDiffusionInpaintPipeline"), "an inpainting model .*Supported"),
     "an inpainting U-Net": (
