@@ -87,8 +87,8 @@ class DeepFloydIF:
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
         both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
-        eps = self._eps(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-        return noised - sigma * guided(*eps.chunk(2), scale[:, None, None, None])
+        unconditional, conditional = self._eps(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both).chunk(2)
+        return noised - sigma * guided(unconditional, conditional, scale[:, None, None, None])
 
     def encode(self, image: Tensor) -> Tensor:
         """Return RGB images in [-1, 1] as they are, in float32: there is no autoencoder."""

@@ -109,9 +109,10 @@ class TextReader:
         """
         self.check(prompts)
         sent = [as_sent(prompt) for prompt in prompts]
-        known = {text: self._kept(text) for text in sent}
-        made = self._read([text for text, embedding in known.items() if embedding is None])
-        return torch.stack([made[text] if text in made else known[text] for text in sent])
+        kept = {text: self._kept(text) for text in sent}
+        known = {text: embedding for text, embedding in kept.items() if embedding is not None}
+        known |= self._read([text for text in kept if text not in known])
+        return torch.stack([known[text] for text in sent])
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts that are new where the weights of T5 are not there; nothing is loaded.
