@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sjc_debiased.compiled import Compiled
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
-
-_COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
 
 
 class StableDiffusion:
@@ -140,31 +139,7 @@ class StableDiffusion:
 
     def compile(self) -> None:
         """Compile the U-Net at its first call; where that fails or changes its answer, go on without."""
-        compiled = torch.compile(self.unet, mode="reduce-overhead" if self.device.type == "cuda" else None)
-
-        def first(*arguments, return_dict: bool):
-            expected = self.unet(*arguments, return_dict=return_dict)
-            try:
-                error = (compiled(*arguments, return_dict=return_dict)[0] - expected[0]).abs().max()
-                if not error <= _COMPILED_TOLERANCE * expected[0].abs().max():
-                    raise ValueError(f"it changed the answer by {error.item():.2g}")
-                self._run = later
-            except Exception as problem:  # a compiler can fail in every way
-                give_up(problem)
-            return expected
-
-        def later(*arguments, return_dict: bool):
-            try:
-                return compiled(*arguments, return_dict=return_dict)
-            except Exception as problem:  # another size of batch is compiled again
-                give_up(problem)
-                return self.unet(*arguments, return_dict=return_dict)
-
-        def give_up(problem: Exception) -> None:
-            self._run = self.unet
-            print(f"--compile: going on without ({type(problem).__name__}: {str(problem)[:200]})")
-
-        self._run = first
+        self._run = Compiled(self.unet, self.device)
 
     def _network(self, scaled: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return self._run(scaled.to(self.dtype), timestep, text, return_dict=False)[0].float()

@@ -123,11 +123,12 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     """Yield what a few steps of the real loop show: they work, in how much memory, and how fast."""
     say("loading the model ...")
     began = time.perf_counter()
-    from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost
+    from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost, throwaway_prompts
     from sjc_debiased.prepare import load_denoiser, try_kernel
 
     try:
-        denoiser = load_denoiser(machine, choice, local_files_only=True)
+        prompts = throwaway_prompts(run).sent.values()
+        denoiser = load_denoiser(machine, choice, local_files_only=True, prompts=prompts)
     except OptionError as error:
         yield Line("loading", "MISSING", str(error))
         return

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from prompts.debias import plain_prompts
+from prompts.debias import ViewPrompts, plain_prompts
 from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.machine import Machine
@@ -87,9 +87,14 @@ def sample_run(profile: Profile, n_steps: int | None = None, seed: int = 0) -> R
     return resolve(Options(basic), profile, "throw-away", "")[0]
 
 
+def throwaway_prompts(run: Resolved) -> ViewPrompts:
+    """Return a run's view prompts with all words in them, which need no language model."""
+    return plain_prompts(run.prompt, run.prompting.scheme)
+
+
 def throwaway_scene(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Scene:
-    """Return the scene of a run at its start, with all words in its view prompts; it has no folder."""
-    return build_scene(run, plain_prompts(run.prompt, run.prompting.scheme), denoiser, kernel)[0]
+    """Return the scene of a run at its start, with `throwaway_prompts`; it has no folder."""
+    return build_scene(run, throwaway_prompts(run), denoiser, kernel)[0]
 
 
 def measure_cost(
@@ -160,7 +165,10 @@ def time_of_sweep(work: Work) -> str:
 
     runs, options = work.todo, work.options.machine
     try:
-        denoiser = load_denoiser(work.machine, work.choice, local_files_only=True, compiled=options.compile)
+        prompts = throwaway_prompts(runs[0]).sent.values()
+        denoiser = load_denoiser(
+            work.machine, work.choice, local_files_only=True, compiled=options.compile, prompts=prompts
+        )
         machine = try_kernel(work.machine, options.kernel, runs[0], denoiser)
         cost = measure_cost(runs[0], machine, denoiser, min(options.pack, len(runs)))
     except (OptionError, RuntimeError, MemoryError) as error:

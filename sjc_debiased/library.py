@@ -77,7 +77,8 @@ def generate(
         (run,) = resolve(Options(basic, MethodOptions(preset)), choice.profile, choice.name, identify(choice))
         check_words(prompt, choice)
         prompts = plan_prompts(run, choice, local_files_only=False)
-        denoiser = denoiser or load_denoiser(machine, choice, local_files_only=False)
+        if denoiser is None:
+            denoiser = load_denoiser(machine, choice, local_files_only=False, prompts=prompts.sent.values())
         kernel = try_kernel(machine, "auto", run, denoiser).kernel
     scene, _ = build_scene(run, prompts, denoiser, kernel)
     for _ in optimize(scene, denoiser):

@@ -1,136 +1,29 @@
 """From a name to a loaded model: find its files, fetch what is missing, load its parts, wrap them.
 
-The one place of the package that knows an adapter. It names it where it is used, so that no import of the
+The one place of the package that knows the adapters. It names one where it is used, so that no import of the
 package needs one; an adapter itself imports the contract alone.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from prompts.hub import (
-    MissingError,
-    cache_of,
-    cached,
-    download_command,
-    fetch,
-    files_in,
-    listing,
-    megabytes,
-    message,
-)
+from prompts.hub import files_in, megabytes
 from prompts.quiet import quiet
 from sjc_debiased import model_files, single_file
 from sjc_debiased.bars import parts_with_bar
+from sjc_debiased.finding import Found, fetch_files, find_model
 from sjc_debiased.foreign import read_json
 from sjc_debiased.lora import Lora, add_loras, check_lora, check_peft, lora_file
-from sjc_debiased.model_files import INDEX, PATTERNS, ModelError
-from sjc_debiased.tensor_files import check_checkpoint
+from sjc_debiased.pipelines import DEEPFLOYD_IF
+from sjc_debiased.tensor_files import ModelError
 
 if TYPE_CHECKING:
     import torch
 
     from sjc_debiased.denoiser import Denoiser
-
-WAYS_OUT = (
-    "Or name a folder or a .safetensors file: --model FOLDER; or use the embedded model: --model menagerie."
-)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Say where a model is, and what is still to be fetched of it.
-
-    Attributes:
-        location: how it was named.
-        place: its folder (of a hub name: in the cache), or its single file.
-        family: "Stable Diffusion 1.x" or "... 2.x" of a single file; None of a folder.
-        to_fetch: weights that the hub will be asked for, with their sizes in bytes.
-    """
-
-    location: str
-    place: Path
-    family: str | None = None
-    to_fetch: dict[str, int] = field(default_factory=dict)
-
-    def weights(self) -> dict[str, int]:
-        """Return the files of weights that are there, with their sizes in bytes."""
-        if self.family:
-            return {str(self.place): self.place.stat().st_size}
-        sizes = files_in(self.place)
-        return {name: sizes[name] for name in model_files.weights(sizes)}
-
-    def __str__(self) -> str:
-        if self.family:
-            return f"weights: {self.place} ({megabytes(self.place.stat().st_size)}), {self.family}"
-        there = [f"{n} ({megabytes(size)})" for n, size in self.weights().items()]
-        lines = [f"weights in {self.place}: {', '.join(there) or 'none'}"]
-        if self.to_fetch:
-            missing = [f"{n} ({megabytes(size)})" for n, size in self.to_fetch.items()]
-            lines.append(f"weights that will be fetched from the hub: {', '.join(missing)}")
-        return "\n".join(lines)
-
-
-def find_model(location: str, local_files_only: bool = False) -> Found:
-    """Find a model's files and decide whether they can be used, before anything large is fetched or read.
-
-    Of a hub name the small files are fetched where they are not in the cache; the hub is asked at most once.
-
-    Raises:
-        ModelError: it is none that is supported, or damaged.
-        MissingError: it is not within reach; lists what is missing and where it was looked for.
-    """
-    place = Path(location)
-    if place.is_file():
-        return Found(location, place, check_checkpoint(place))
-    if place.is_dir():
-        model_files.check_folder(place, location)
-        return Found(location, place)
-    folder = cached(location)
-    names = files_in(folder)
-    if folder and INDEX in names:
-        model_files.check_index(folder / INDEX, location)
-    if folder and not model_files.lacking(names):
-        model_files.check_folder(folder, location)
-        return Found(location, folder)
-    return _find_on_hub(location, folder, names, local_files_only)
-
-
-def _find_on_hub(name: str, folder: Path | None, names: dict[str, int], local_files_only: bool) -> Found:
-    missing, places = model_files.lacking(names), [f"the cache ({cache_of(name)})"]
-    command = download_command(name, PATTERNS)
-    remedy = f"Download them where there is a network ({command}), or copy the cache. {WAYS_OUT}"
-    if local_files_only:
-        raise MissingError(message(name, missing, [*places, "nowhere else: --local_files_only"], remedy))
-    revision = folder.name if folder else None
-    try:
-        there = listing(name, revision)
-    except MissingError as error:
-        raise MissingError(message(name, missing, [*places, str(error)], remedy)) from error
-    if INDEX not in there.sizes:
-        files = [n for n in there.sizes if "/" not in n and n.endswith(".safetensors")]
-        raise ModelError(
-            f"--model NAME must be a diffusers pipeline on the hub. {name} has no {INDEX}"
-            + (
-                f"; it has {', '.join(files)}. Download one of them and name it: --model FILE."
-                if files
-                else ". "
-            )
-            + ("" if files else "Check the name.")
-        )
-    if folder is None or INDEX not in names:
-        folder = fetch(name, [INDEX], revision)
-    model_files.check_index(folder / INDEX, name)
-    still = model_files.lacking(there.sizes)
-    if still:
-        raise ModelError(model_files.what_is_missing(still, there.sizes, name))
-    folder = fetch(name, model_files.small_files(there.sizes), folder.name)
-    model_files.check_configs(folder, name)
-    to_fetch = {n: there.sizes[n] for n in model_files.weights(there.sizes) if n not in names}
-    return Found(name, folder, to_fetch=to_fetch)
 
 
 def check_prompts(location: str, prompts: list[str], local_files_only: bool = False) -> None:
@@ -142,7 +35,15 @@ def check_prompts(location: str, prompts: list[str], local_files_only: bool = Fa
     """
     from adapt_sd import check_length
 
-    tokenizer = load_tokenizer(find_model(location, local_files_only))
+    found = find_model(location, local_files_only)
+    if found.pipeline is DEEPFLOYD_IF:
+        from sjc_debiased import deepfloyd
+
+        tokenizer, prompts = deepfloyd.load_tokenizer(found), [deepfloyd.as_sent(p) for p in prompts]
+        if not found.to_fetch:
+            deepfloyd.TextReader(found).check(prompts)
+    else:
+        tokenizer = load_tokenizer(found)
     for prompt in prompts:
         check_length(tokenizer, prompt)
 
@@ -155,8 +56,12 @@ def check_loras(location: str, loras: tuple[Lora, ...], local_files_only: bool =
     """
     if not loras:
         return
-    check_peft()
     found = find_model(location, local_files_only)
+    if found.pipeline is DEEPFLOYD_IF:
+        raise ModelError(
+            f"--lora changes Stable Diffusion 1.x and 2.x. {location} is DeepFloyd IF. Leave --lora out."
+        )
+    check_peft()
     folder = single_file.config_folder(found.family) if found.family else found.place
     context = read_json(folder / "unet" / "config.json").get("cross_attention_dim")
     for lora in loras:
@@ -218,6 +123,7 @@ def load_model(
     local_files_only: bool = False,
     loras: tuple[Lora, ...] = (),
     compiled: bool = False,
+    prompts: Iterable[str] = (),
 ) -> Denoiser:
     """Load a 2D model onto a device.
 
@@ -225,14 +131,20 @@ def load_model(
         dtype: of its networks, but the autoencoder's.
         loras: low-rank changes of the weights, added to them.
         compiled: compile its network at the first call; it goes on without where that fails.
+        prompts: what it will be asked. A text encoder that reads ahead reads them first, and goes; others do
+            not look at them.
 
     Raises:
         ModelError, MissingError: as `load_pipeline`.
         ValueError: it is none that an adapter knows.
     """
-    from adapt_sd import StableDiffusion
+    found = _whole(location, local_files_only)
+    if found.pipeline is DEEPFLOYD_IF:
+        denoiser = _deepfloyd(found, device, dtype, prompts)
+    else:
+        from adapt_sd import StableDiffusion
 
-    denoiser = StableDiffusion(load_pipeline(location, local_files_only, loras), device, dtype)
+        denoiser = StableDiffusion(_stable_diffusion(found, local_files_only, loras), device, dtype)
     if compiled:
         denoiser.compile()
     return denoiser
@@ -250,11 +162,31 @@ def load_pipeline(location: str, local_files_only: bool = False, loras: tuple[Lo
         ModelError: it is none that is supported, or damaged.
         MissingError: it is not within reach.
     """
+    return _stable_diffusion(_whole(location, local_files_only), local_files_only, loras)
+
+
+def _whole(location: str, local_files_only: bool) -> Found:
+    """Return where a model is, with all of its files there."""
     found = find_model(location, local_files_only)
     if found.to_fetch:
         print(f"fetching {megabytes(sum(found.to_fetch.values()))} of {location} from the hub")
-        fetch(location, found.to_fetch, found.place.name)
+        fetch_files(location, found.to_fetch, found.place.name, found.pipeline)
         model_files.check_folder(found.place, location)
+    return found
+
+
+def _deepfloyd(found: Found, device: torch.device, dtype: torch.dtype, prompts: Iterable[str]):
+    from adapt_if import DeepFloydIF
+    from sjc_debiased.deepfloyd import TextReader, load_unet
+
+    reader = TextReader(found)
+    if ahead := list(prompts):
+        reader(["", *ahead])  # so that the text encoder is gone before the U-Net comes
+    unet, scheduler = load_unet(found, dtype)
+    return DeepFloydIF(unet, scheduler, reader, device, dtype)
+
+
+def _stable_diffusion(found: Found, local_files_only: bool, loras: tuple[Lora, ...]):
     with quiet("transformers", "diffusers"):
         pipeline = single_file.load(found.place, found.family) if found.family else _load_folder(found)
         if loras:

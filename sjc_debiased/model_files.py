@@ -11,66 +11,15 @@ from pathlib import Path
 
 from prompts.hub import files_in
 from sjc_debiased.foreign import read_json
-from sjc_debiased.tensor_files import SUPPORTED, ModelError, read_header
+from sjc_debiased.pipelines import CHOOSE, DEEPFLOYD_IF, INDEX, STABLE_DIFFUSION, Pipeline, pipeline_in
+from sjc_debiased.tensor_files import ModelError, read_header
 
-INDEX = "model_index.json"
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 """What the weights of a part are called, before .safetensors or .fp16.safetensors."""
 
-PATTERNS = (
-    "*.json",
-    "tokenizer/*",
-    "text_encoder/model.safetensors",
-    "*/diffusion_pytorch_model.safetensors",
-)
-"""What `hf download --include` takes to fetch no more than a run needs: 4.3 GB of Stable Diffusion 1.5."""
 
-_CONFIGS = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-)
-_TOKENIZERS = (("tokenizer/tokenizer.json",), ("tokenizer/vocab.json", "tokenizer/merges.txt"))
-_FAMILIES = {  # by the start of the pipeline's class
-    "StableDiffusionXL": "Stable Diffusion XL (SDXL)",
-    "StableDiffusion3": "Stable Diffusion 3",
-    "StableDiffusionInpaint": "an inpainting model",
-    "StableDiffusionUpscale": "an upscaler",
-    "StableDiffusionInstructPix2Pix": "an InstructPix2Pix model",
-    "Flux": "Flux",
-    "IF": "DeepFloyd IF",
-    "Kandinsky": "Kandinsky",
-    "PixArt": "PixArt",
-    "StableCascade": "Stable Cascade",
-}
-_OWNERS = {  # by the start of a hub name, for those that are known without asking
-    "stabilityai/stable-diffusion-xl": _FAMILIES["StableDiffusionXL"],
-    "stabilityai/sdxl": _FAMILIES["StableDiffusionXL"],
-    "stabilityai/stable-diffusion-3": _FAMILIES["StableDiffusion3"],
-    "stabilityai/stable-cascade": _FAMILIES["StableCascade"],
-    "black-forest-labs/": _FAMILIES["Flux"],
-    "deepfloyd/": _FAMILIES["IF"],
-    "kandinsky-community/": _FAMILIES["Kandinsky"],
-    "pixart-alpha/": _FAMILIES["PixArt"],
-}
-_CHOOSE = f"Choose another model. Supported: {SUPPORTED}."
-
-
-def check_name(name: str) -> None:
-    """Refuse a hub name that is known to be of another family.
-
-    Raises:
-        ModelError: says which.
-    """
-    family = next((f for start, f in _OWNERS.items() if name.lower().startswith(start)), None)
-    if family:
-        raise ModelError(f"--model must be Stable Diffusion 1.x or 2.x. {name} is {family}. {_CHOOSE}")
-
-
-def check_index(path: Path, what: str) -> None:
-    """Refuse a pipeline of another class.
+def check_index(path: Path, what: str) -> Pipeline:
+    """Return what a pipeline is by its index; refuse one that no adapter knows.
 
     Args:
         what: how the person named it.
@@ -78,23 +27,8 @@ def check_index(path: Path, what: str) -> None:
     Raises:
         ModelError: names the class, or says why the file cannot be read.
     """
-    parts = _read(path, f"--model FOLDER must be a diffusers pipeline with a readable {INDEX}", what)
-    name = parts.get("_class_name")
-    if name != "StableDiffusionPipeline":
-        family = next((f for start, f in _FAMILIES.items() if str(name).startswith(start)), "another model")
-        raise ModelError(
-            f"--model must be a StableDiffusionPipeline (1.x or 2.x). {what} is {family} ({name}). {_CHOOSE}"
-        )
-    foreign = [part for part in PARTS if not _is_known(parts.get(part))]
-    if foreign:
-        raise ModelError(
-            f"--model must have {', '.join(PARTS)}, as classes of diffusers or transformers. {what} has "
-            f"{', '.join(f'{part}: {parts.get(part)}' for part in foreign)}. {_CHOOSE}"
-        )
-
-
-def _is_known(part: object) -> bool:
-    return isinstance(part, list) and len(part) == 2 and part[0] in ("diffusers", "transformers")
+    index = _read(path, f"--model FOLDER must be a diffusers pipeline with a readable {INDEX}", what)
+    return pipeline_in(index, what)
 
 
 def read_index(folder: Path) -> Mapping:
@@ -130,29 +64,33 @@ def is_fp16(files: Collection[str]) -> bool:
     return any(".fp16" in file for file in files)
 
 
-def lacking(names: Collection[str]) -> list[str]:
-    """Return the files that a run needs and that are not among these names."""
-    missing = [file for file in (INDEX, *_CONFIGS) if file not in names]
-    if not any(all(file in names for file in files) for files in _TOKENIZERS):
-        missing += [file for file in _TOKENIZERS[1] if file not in names]
-    return missing + [
-        f"{part}/{stem}.safetensors" for part, stem in STEMS.items() if not weight_files(part, names)
-    ]
+def lacking(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
+    """Return the files that a run needs and that are not among these names.
+
+    Weights of a text encoder that reads ahead are not: whether they are needed depends on the prompts.
+    """
+    missing = [file for file in (INDEX, *pipeline.configs) if file not in names]
+    if not any(all(file in names for file in files) for files in pipeline.tokenizers):
+        missing += [file for file in pipeline.tokenizers[1] if file not in names]
+    needed = [p for p in pipeline.weighty if not (pipeline.reads_ahead and p == "text_encoder")]
+    return missing + [f"{p}/{STEMS[p]}.safetensors" for p in needed if not weight_files(p, names)]
 
 
-def weights(names: Collection[str]) -> list[str]:
+def weights(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
     """Return the files of weights that a run needs, among these names."""
-    return [file for part in STEMS for file in weight_files(part, names)]
+    return [file for part in pipeline.weighty for file in weight_files(part, names)]
 
 
-def small_files(names: Collection[str]) -> list[str]:
+def small_files(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
     """Return everything but the weights that a run needs, the index first."""
-    small = [n for n in names if n.split("/")[0] in PARTS and n.endswith((".json", ".txt"))]
+    small = [
+        n for n in names if n.split("/")[0] in pipeline.parts and n.endswith((".json", ".txt", ".model"))
+    ]
     return [INDEX, *sorted(n for n in small if ".index." not in n)]
 
 
-def check_folder(folder: Path, what: str) -> None:
-    """Refuse a folder that is no Stable Diffusion pipeline, or not whole, or whose parts do not fit.
+def check_folder(folder: Path, what: str) -> Pipeline:
+    """Return what a folder is; refuse one that no adapter knows, is not whole, or whose parts do not fit.
 
     Args:
         what: how the person named it.
@@ -160,20 +98,23 @@ def check_folder(folder: Path, what: str) -> None:
     Raises:
         ModelError: says what is wrong, and the way out.
     """
-    check_index(folder / INDEX, what)
+    pipeline = check_index(folder / INDEX, what)
     names = files_in(folder)
-    missing = lacking(names)
+    missing = lacking(names, pipeline)
     if missing:
-        raise ModelError(what_is_missing(missing, names, what))
-    check_configs(folder, what)
-    for file in weights(names):
+        raise ModelError(what_is_missing(missing, names, what, pipeline))
+    check_configs(folder, what, pipeline)
+    for file in weights(names, pipeline):
         if file.endswith(".safetensors"):
             read_header(folder / file)
+    return pipeline
 
 
-def what_is_missing(missing: list[str], names: Collection[str], what: str) -> str:
+def what_is_missing(
+    missing: Collection[str], names: Collection[str], what: str, pipeline: Pipeline = STABLE_DIFFUSION
+) -> str:
     """Return the message of a pipeline that is not whole."""
-    rule = f"--model must hold {', '.join(PARTS)}. {what} lacks {', '.join(missing)}"
+    rule = f"--model must hold {', '.join(pipeline.parts)}. {what} lacks {', '.join(missing)}"
     pickles = sorted(n for n in names if n.split("/")[0] in STEMS and n.endswith(".bin"))
     if pickles and all(m.split("/")[0] in STEMS for m in missing):
         return (
@@ -183,36 +124,73 @@ def what_is_missing(missing: list[str], names: Collection[str], what: str) -> st
     return f"{rule}. Download the whole pipeline again."
 
 
-def check_configs(folder: Path, what: str) -> None:
+def check_configs(folder: Path, what: str, pipeline: Pipeline) -> None:
     """Refuse a pipeline whose parts do not fit together, by their configuration.
 
     Raises:
         ModelError: names the parts.
     """
-    unet, vae, text, scheduler = (
-        _read(folder / file, "a model's configuration must be readable JSON", what) for file in _CONFIGS
-    )
-    channels, latents = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    rule = "a model's configuration must be readable JSON"
+    configs = {file.split("/")[0]: _read(folder / file, rule, what) for file in pipeline.configs}
+    if pipeline is DEEPFLOYD_IF:
+        _check_first_stage(configs, what)
+    else:
+        _check_stable_diffusion(configs, what)
+
+
+def _check_stable_diffusion(configs: Mapping[str, Mapping], what: str) -> None:
+    unet, text = configs["unet"], configs["text_encoder"]
+    channels, latents = unet.get("in_channels", 4), configs["vae"].get("latent_channels", 4)
     if channels != latents:
         raise ModelError(
             f"the U-Net must take the autoencoder's {latents} latent channels. That of {what} takes "
-            f"{channels}, as inpainting and other editing models do. {_CHOOSE}"
+            f"{channels}, as inpainting and other editing models do. {CHOOSE}"
         )
-    prediction = scheduler.get("prediction_type", "epsilon")
+    prediction = configs["scheduler"].get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
         raise ModelError(
-            f"the model must predict epsilon or v. The scheduler of {what} says {prediction!r}. {_CHOOSE}"
+            f"the model must predict epsilon or v. The scheduler of {what} says {prediction!r}. {CHOOSE}"
         )
     asked = [k for k in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type") if unet.get(k)]
     if asked:
         raise ModelError(
-            f"the U-Net must ask for text alone. That of {what} has {', '.join(asked)}. {_CHOOSE}"
+            f"the U-Net must ask for text alone. That of {what} has {', '.join(asked)}. {CHOOSE}"
         )
-    width, context = text.get("hidden_size", 512), unet.get("cross_attention_dim", 1280)
-    if width != context:
+    _check_width(text.get("hidden_size", 512), unet.get("cross_attention_dim", 1280), what)
+
+
+def _check_first_stage(configs: Mapping[str, Mapping], what: str) -> None:
+    """Refuse what is not DeepFloyd IF's first stage, by the configuration of its parts.
+
+    Raises:
+        ModelError: names what does not fit.
+    """
+    unet = configs["unet"]
+    taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    if taken != 3 or given not in (3, 6) or unet.get("class_embed_type"):
+        stage = " and is told a second noise level" if unet.get("class_embed_type") else ""
         raise ModelError(
-            f"the U-Net must take the text encoder's {width} numbers a token. That of {what} takes "
-            f"{context}: parts of two models. Take both from the same one."
+            "the U-Net of IF's first stage takes 3 channels and gives 6 (noise and variance), or 3. That of "
+            f"{what} takes {taken}, gives {given}{stage}; a second stage, which enlarges pictures, takes 6. "
+            f"{CHOOSE}"
+        )
+    prediction = configs["scheduler"].get("prediction_type", "epsilon")
+    if prediction != "epsilon":
+        raise ModelError(f"IF must predict epsilon. The scheduler of {what} says {prediction!r}. {CHOOSE}")
+    width = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
+    _check_width(configs["text_encoder"].get("d_model", 512), width, what)
+
+
+def _check_width(text: int, taken: int, what: str) -> None:
+    """Refuse a text encoder whose tokens have not as many numbers as the U-Net takes.
+
+    Raises:
+        ModelError: gives both.
+    """
+    if text != taken:
+        raise ModelError(
+            f"the U-Net must take the text encoder's {text} numbers a token. That of {what} takes "
+            f"{taken}: parts of two models. Take both from the same one."
         )
 
 

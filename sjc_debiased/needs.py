@@ -110,7 +110,7 @@ def weights(choice: Choice) -> list[Line]:
     import psutil
 
     from prompts.masked_lm import find_masked_lm
-    from sjc_debiased.loading import find_model
+    from sjc_debiased.finding import find_model
 
     try:
         found = find_model(choice.location, local_files_only=True)
@@ -121,7 +121,7 @@ def weights(choice: Choice) -> list[Line]:
         shown = ", ".join(f"{name} ({megabytes(size)})" for name, size in files.items())
         place = "" if found.family else f", in {found.place}"
         lines = [Line("weights", "OK", f"{shown}{place}")]
-        needed, free = sum(files.values()), psutil.virtual_memory().available
+        needed, free = found.at_a_time(), psutil.virtual_memory().available
         room = f"{megabytes(free)} free; the weights alone take {megabytes(needed)}"
         if free >= needed:
             lines += [Line("memory", "OK", room)]

@@ -18,13 +18,14 @@ from sjc_debiased.bars import compile_bar
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.finding import find_model
 from sjc_debiased.identity import (
     extend_run,
     find_or_create_run,
     find_run,
     is_finished,
 )
-from sjc_debiased.loading import check_loras, check_prompts, find_model, load_model
+from sjc_debiased.loading import check_loras, check_prompts, load_model
 from sjc_debiased.machine import Machine
 from sjc_debiased.models import Choice
 from sjc_debiased.options import OptionError
@@ -104,19 +105,23 @@ def keep_precision(machine: Machine, folders: Iterable[Path]) -> Machine:
 
 
 def load_denoiser(
-    machine: Machine, choice: Choice, local_files_only: bool, compiled: bool = False
+    machine: Machine,
+    choice: Choice,
+    local_files_only: bool,
+    compiled: bool = False,
+    prompts: Iterable[str] = (),
 ) -> Denoiser:
     """Load the 2D model onto the machine.
 
     Args:
-        compiled: compile its network at the first call; it goes on without where that fails.
+        compiled, prompts: as in `load_model`.
 
     Raises:
         OptionError: its weights are out of reach, or it is none that the adapter knows.
     """
     try:
         place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
-        return load_model(choice.location, place, dtype, local_files_only, choice.loras, compiled)
+        return load_model(choice.location, place, dtype, local_files_only, choice.loras, compiled, prompts)
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
 

@@ -2,7 +2,8 @@
 
 `--preset sjc` and `--preset dsds` mean the same method on every model; grid, rays, steps, guidance,
 emptiness and the scale of its scores belong to the model. A model folder may carry a `profile.json`
-with these fields; without one it has Stable Diffusion's, which are SJC's and D-SDS's own.
+with these fields; what it leaves out, or all without one, is its pipeline's (`pipelines.Pipeline`). Stable
+Diffusion's are SJC's and D-SDS's own.
 """
 
 from __future__ import annotations
@@ -57,23 +58,37 @@ class Profile:
 
 
 STABLE_DIFFUSION = Profile()
+DEEPFLOYD_IF = Profile(
+    guidance=21.0,
+    clip_start=0.5,
+    clip_end=2.0,
+    why={
+        "guidance": "threestudio's 20 for IF, which counts from the conditional side (`denoiser.guided`)",
+        "clip_start": "D-SDS App. C.2: 0.5 to 2 with DeepFloyd IF, whose scores are smaller",
+        "clip_end": "as clip_start",
+    },
+)
+"""Grid, steps and emptiness are Stable Diffusion's, and untried with IF."""
 
 
-def load_profile(model: str) -> Profile:
-    """Return the profile that a model folder carries, or Stable Diffusion's.
+def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
+    """Return the profile that a model folder carries, or its pipeline's.
+
+    Args:
+        default: of the pipeline.
 
     Raises:
         ValueError: the folder's `profile.json` is not one.
     """
     path = Path(model) / "profile.json"
     if not path.exists():
-        return STABLE_DIFFUSION
+        return default
     try:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
-        profile = Profile(**fields)
-        for name, default in vars(STABLE_DIFFUSION).items():
-            kinds = (int, float) if isinstance(default, float) else type(default)
+        profile = dataclasses.replace(default, **fields)
+        for name, value in vars(default).items():
+            kinds = (int, float) if isinstance(value, float) else type(value)
             if not isinstance(getattr(profile, name), kinds):
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
         if not all(isinstance(word, str) for word in profile.known_words):
@@ -82,5 +97,5 @@ def load_profile(model: str) -> Profile:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"a profile.json must hold the fields of sjc_debiased.profiles.Profile. {path} does not "
-            f"({error}). Correct it, or remove it to get Stable Diffusion's settings."
+            f"({error}). Correct it, or remove it to get its pipeline's settings."
         ) from error

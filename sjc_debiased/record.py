@@ -19,7 +19,7 @@ from sjc_debiased.models import Choice, fingerprint
 from sjc_debiased.runs import sha256
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
-_SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_sd.py", "run_sjc.py")
+_SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_sd.py", "adapt_if.py", "run_sjc.py")
 
 
 def record(command: list[str], prompts: ViewPrompts, choice: Choice, machine: Machine) -> dict:

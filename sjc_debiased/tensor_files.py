@@ -12,7 +12,8 @@ SD1 = "Stable Diffusion 1.x"
 SD2 = "Stable Diffusion 2.x"
 LORA = "a LoRA"
 SUPPORTED = (
-    "Stable Diffusion 1.x and 2.x, text to image, as a diffusers folder, a hub name or one .safetensors file"
+    "Stable Diffusion 1.x and 2.x, text to image, as a diffusers folder, a hub name or one .safetensors "
+    "file; DeepFloyd IF's first stage, as a diffusers folder or a hub name"
 )
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 

@@ -79,7 +79,8 @@ def load(work: Work) -> Denoiser:
 
     print("loading the model ...", flush=True)
     options = work.options.machine
-    return load_denoiser(work.machine, work.choice, options.local_files_only, options.compile)
+    prompts = [prompt for plan in work.prompts.values() for prompt in plan.sent.values()]
+    return load_denoiser(work.machine, work.choice, options.local_files_only, options.compile, prompts)
 
 
 def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:

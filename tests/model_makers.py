@@ -195,9 +195,12 @@ def write_folder(folder: Path, sd2: bool = False, prediction_type: str = "epsilo
 
 
 class Hub:
-    """Serve repositories on this machine as the hub does, and remember what was asked for."""
+    """Serve repositories on this machine as the hub does, and remember what was asked for.
 
-    def __init__(self, repositories: dict[str, Path]):
+    Of the gated ones it says what they hold, and gives no file.
+    """
+
+    def __init__(self, repositories: dict[str, Path], gated: tuple[str, ...] = ()):
         self.asked: list[str] = []
         hub = self
 
@@ -228,6 +231,8 @@ class Hub:
                     ]
                     info = {"id": name, "sha": REVISION, "siblings": siblings}
                     self.answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+                elif name in gated:
+                    self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
                 else:
                     file = folder / "/".join(path[4:])
                     if file.is_file():

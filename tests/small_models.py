@@ -77,6 +77,68 @@ def write_pipeline(folder: Path, prediction_type: str = "epsilon", tokenizer=Non
     save_pipeline(folder, unet, vae, CLIPTextModel(text), tokenizer, scheduler)
 
 
+def write_if(folder: Path, size: int = 16, out_channels: int = 6) -> None:
+    """Write a DeepFloyd IF folder with random weights: the first stage, 16 x 16 pixels, a T5 of width 32.
+
+    Args:
+        size: pixels of a side.
+        out_channels: 6 of noise and variance, or 3 of noise alone.
+    """
+    from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+    from transformers import T5Config, T5EncoderModel
+
+    from sjc_debiased.menagerie.tokenizers import t5_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    text = T5Config(
+        vocab_size=-(-len(tokenizer) // 128) * 128,
+        d_model=32,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    unet = UNet2DConditionModel(
+        sample_size=size,
+        in_channels=3,
+        out_channels=out_channels,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        cross_attention_dim=32,
+        encoder_hid_dim=32,
+        attention_head_dim=8,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=2,
+        cross_attention_norm="group_norm",
+        resnet_time_scale_shift="scale_shift",
+        act_fn="gelu",
+    )
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        variance_type="learned_range" if out_channels == 6 else "fixed_small",
+        prediction_type="epsilon",
+        thresholding=True,
+        dynamic_thresholding_ratio=0.95,
+        sample_max_value=1.5,
+    )
+    pipeline = IFPipeline(
+        tokenizer=tokenizer,
+        text_encoder=T5EncoderModel(text),
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+
+
 def write_bert(folder: Path) -> None:
     """Write a BERT whose vocabulary is that of the menagerie."""
     from transformers import BertConfig, BertForMaskedLM

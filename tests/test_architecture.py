@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"voxnerf", "prompts", "sjc_debiased", "adapt_sd", "run_sjc"}
+ADAPTERS = {"adapt_sd", "adapt_if"}
+OURS = {"voxnerf", "prompts", "sjc_debiased", "run_sjc"} | ADAPTERS
 ALLOWED = {
     "voxnerf": {"voxnerf"},
     "prompts": {"prompts"},
     "adapt_sd.py": {"sjc_debiased"},
+    "adapt_if.py": {"sjc_debiased"},
     "sjc_debiased": {"sjc_debiased", "voxnerf", "prompts"},
     "run_sjc.py": OURS,
 }
-MAKES_MODELS = ROOT / "sjc_debiased/loading.py"  # names the adapter, inside functions
+MAKES_MODELS = ROOT / "sjc_debiased/loading.py"  # names the adapters, inside functions
 METHOD_ALONE = (
     "clipping",
     "score",
@@ -69,14 +71,15 @@ def files(room):
 def test_arrows(room):
     for path in files(room):
         used = {name.split(".")[0] for name in imports(path)} & OURS
-        allowed = ALLOWED[room] | ({"adapt_sd"} if path == MAKES_MODELS else set())
+        allowed = ALLOWED[room] | (ADAPTERS if path == MAKES_MODELS else set())
         assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"
 
 
-def test_one_arrow_between_the_adapter_and_the_method():
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_one_arrow_between_an_adapter_and_the_method(adapter):
     """An adapter imports the contract; the method names an adapter only where it makes a model."""
-    assert "adapt_sd" in {*imports(MAKES_MODELS)}
-    assert "adapt_sd" not in {*imports(MAKES_MODELS, top_level_only=True)}
+    assert adapter in {*imports(MAKES_MODELS)}
+    assert adapter not in {*imports(MAKES_MODELS, top_level_only=True)}
 
 
 def test_no_module_needs_itself():
@@ -94,15 +97,16 @@ def test_no_module_needs_itself():
 def test_the_method_knows_neither_prompts_nor_adapters(name):
     modules = {*imports(ROOT / "sjc_debiased" / f"{name}.py")} - {"prompts.views"}  # angles, no language
     used = {module.split(".")[0] for module in modules}
-    assert not used & {"prompts", "adapt_sd", "diffusers", "transformers"}
+    assert not used & {"prompts", *ADAPTERS, "diffusers", "transformers"}
 
 
-def test_the_adapter_knows_the_contract_alone():
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+def test_an_adapter_knows_the_contract_alone(adapter):
     """What a name, a file or a folder is, and how it is loaded, is nothing to the denoiser."""
-    ours = {name for name in imports(ROOT / "adapt_sd.py") if name.split(".")[0] in OURS}
-    assert ours == {"sjc_debiased.denoiser"}
-    other = {name.split(".")[0] for name in imports(ROOT / "adapt_sd.py")} - OURS
-    assert other == {"__future__", "typing", "numpy", "torch"}
+    ours = {name for name in imports(ROOT / f"{adapter}.py") if name.split(".")[0] in OURS}
+    assert ours == {"sjc_debiased.denoiser", "sjc_debiased.compiled"}
+    other = {name.split(".")[0] for name in imports(ROOT / f"{adapter}.py")} - OURS
+    assert other - {"collections", "functools"} == {"__future__", "typing", "numpy", "torch"}
 
 
 def test_nothing_heavy_at_import():

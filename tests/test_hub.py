@@ -15,11 +15,14 @@ import torch
 
 from adapt_sd import StableDiffusion
 from prompts import hub
+from prompts.hub import MissingError
 from prompts.masked_lm import PATTERNS as BERT_PATTERNS
 from prompts.masked_lm import Bert
-from sjc_debiased.loading import find_model, load_pipeline
-from sjc_debiased.model_files import PATTERNS, small_files, weights
+from sjc_debiased.finding import find_model
+from sjc_debiased.loading import load_pipeline
+from sjc_debiased.model_files import small_files, weights
 from sjc_debiased.models import SD15, choose_model, fingerprint
+from sjc_debiased.pipelines import STABLE_DIFFUSION
 from sjc_debiased.tensor_files import ModelError
 from tests.model_makers import (
     REVISION,
@@ -32,6 +35,7 @@ from tests.model_makers import (
     rename_weights,
     write_index,
 )
+from tests.small_models import write_if
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,8 +88,9 @@ def serve(online):
     """Return a function that serves repositories as the hub does."""
     servers = []
 
-    def start(**repositories):
-        servers.append(Hub({name.replace("__", "/"): folder for name, folder in repositories.items()}))
+    def start(gated=(), **repositories):
+        served = {name.replace("__", "/"): folder for name, folder in repositories.items()}
+        servers.append(Hub(served, gated))
         servers[-1].cache = online(servers[-1].address)
         return servers[-1]
 
@@ -274,7 +279,7 @@ def test_the_command_says_what_is_missing_within_seconds(silence, tmp_path):
     assert re.search(
         r"language model: missing: .*'google-bert/bert-base-uncased' lacks config.json", done.stdout
     )
-    assert hub.download_command(SD15, PATTERNS) in done.stdout
+    assert hub.download_command(SD15, STABLE_DIFFUSION.patterns) in done.stdout
     assert "did not answer (no answer within 4 s)" in done.stderr
     assert not re.search(r"\| +(diffusers|transformers)$", done.stderr, re.MULTILINE), (
         "nothing heavy to say no"
@@ -294,8 +299,42 @@ def test_a_dead_name_is_used_from_the_cache_and_else_replaced(online, eps_folder
     assert choose_model(name, "cpu").location == SD15
 
 
+def test_deepfloyd_is_fetched_and_known_by_its_name(serve, tmp_path):
+    write_if(tmp_path / "repository")
+    (tmp_path / "repository" / "text_encoder" / "pytorch_model.bin").write_bytes(bytes(9))
+    server = serve(DeepFloyd__IF_I_M=tmp_path / "repository")
+    server_name = "DeepFloyd/IF_I_M"
+    found = find_model(server_name)
+    assert [*found.to_fetch] == [TEXT, UNET], "what is needed first comes first"
+    assert (found.place / "tokenizer/tokenizer.json").exists()
+    assert choose_model(server_name, "cpu").profile.guidance == 21
+    assert not any("pytorch_model" in file for file in server.downloaded())
+
+
+def test_deepfloyd_under_another_name_is_known_at_the_second_try(serve, tmp_path):
+    """Its guidance and bounds are chosen before the hub is asked."""
+    write_if(tmp_path / "repository")
+    serve(someone__if=tmp_path / "repository")
+    assert choose_model("someone/if", "cpu").profile.guidance == 100
+    with pytest.raises(ModelError, match="Run the command again|run the command again"):
+        find_model("someone/if")
+    assert choose_model("someone/if", "cpu").profile.guidance == 21
+    assert find_model("someone/if").to_fetch
+
+
+def test_a_gated_model_says_how_its_licence_is_accepted(serve, tmp_path):
+    write_if(tmp_path / "repository")
+    name = "DeepFloyd/IF-I-XL-v1.0"
+    serve((name,), **{name.replace("/", "__"): tmp_path / "repository"})
+    terms = "non-commercial research.*accept the licence on https://huggingface.co/DeepFloyd.*`hf auth login`"
+    with pytest.raises(MissingError, match=f"model_index.json.*{terms}"):
+        find_model(name)
+    with pytest.raises(MissingError, match=f"{terms}.*hf download {name} --include"):
+        find_model(name, local_files_only=True)
+
+
 def test_the_download_command_takes_what_is_needed_and_no_more():
-    taken = {f for f in SD15_FILES if any(fnmatch(f, pattern) for pattern in PATTERNS)}
+    taken = {f for f in SD15_FILES if any(fnmatch(f, pattern) for pattern in STABLE_DIFFUSION.patterns)}
     assert taken >= {*small_files(SD15_FILES), *weights(SD15_FILES)}
     surplus = taken - {*small_files(SD15_FILES), *weights(SD15_FILES)}
     assert surplus == {"feature_extractor/preprocessor_config.json", "safety_checker/config.json"}  # a few kB
@@ -315,7 +354,7 @@ def test_the_download_command_works(serve, eps_folder, tmp_path):
         "HF_HUB_OFFLINE": "0",
         "HF_HOME": str(tmp_path / "hf"),
     }
-    shown = hub.download_command("someone/model", PATTERNS)
+    shown = hub.download_command("someone/model", STABLE_DIFFUSION.patterns)
     command = f"{Path(sys.executable).parent / 'hf'} {shown.removeprefix('hf ')}"
     subprocess.run(["bash", "-c", command], env=environment, capture_output=True, check=True)
     snapshot = tmp_path / "hf" / "hub" / "models--someone--model" / "snapshots" / REVISION

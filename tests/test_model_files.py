@@ -23,8 +23,8 @@ from sjc_debiased import single_file
 from sjc_debiased.evaluation.clip_similarity import CLIP
 from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
 from sjc_debiased.loading import check_prompts, load_pipeline
-from sjc_debiased.model_files import PATTERNS
 from sjc_debiased.models import SD15, choose_model, fingerprint
+from sjc_debiased.pipelines import STABLE_DIFFUSION
 from tests.model_makers import (
     TEXT,
     UNET,
@@ -422,8 +422,8 @@ REFUSED = {
     "a Flux folder": (of_class("FluxPipeline"), "is Flux .*Supported"),
     "a Flux name": (named("black-forest-labs/FLUX.1-dev"), "is Flux. .*Supported"),
     "a Flux file": (tensors({"double_blocks.0.img_attn.qkv.weight": (8, 8)}), "is Flux. Supported"),
-    "a DeepFloyd name": (named("DeepFloyd/IF-I-XL-v1.0"), "is DeepFloyd IF"),
-    "a DeepFloyd folder": (of_class("IFPipeline"), "is DeepFloyd IF"),
+    "a second stage of DeepFloyd": (of_class("IFSuperResolutionPipeline"), "is DeepFloyd IF's second stage"),
+    "the name of one": (named("DeepFloyd/IF-II-L-v1.0"), "is DeepFloyd IF's second stage.*Supported"),
     "a Kandinsky folder": (of_class("KandinskyV22Pipeline"), "is Kandinsky"),
     "an inpainting folder": (of_class("StableDiffusionInpaintPipeline"), "an inpainting model .*Supported"),
     "an inpainting U-Net": (
@@ -581,7 +581,11 @@ def test_the_document_has_every_row():
 
 def test_the_document_downloads_by_the_same_patterns():
     document = (Path(__file__).parents[1] / "docs" / "model_files.md").read_text()
-    for name, patterns in ((SD15, PATTERNS), (DEFAULT_MASKED_LM, BERT_PATTERNS), (CLIP, CLIP_PATTERNS)):
+    for name, patterns in (
+        (SD15, STABLE_DIFFUSION.patterns),
+        (DEFAULT_MASKED_LM, BERT_PATTERNS),
+        (CLIP, CLIP_PATTERNS),
+    ):
         assert download_command(name, patterns) in document.splitlines()
 
 

@@ -1,7 +1,7 @@
 """The tokenizers, made from the grammar: every known word is one token, other words fall apart.
 
-Both are written in the formats of the models they stand for: CLIP's byte-pair encoding and BERT's
-WordPiece, so that the code that loads them is the code that loads the real ones.
+All are written in the formats of the models they stand for: CLIP's byte-pair encoding, T5's unigrams and
+BERT's WordPiece, so that the code that loads them is the code that loads the real ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import BertTokenizerFast, CLIPTokenizer  # pyright: ignore[reportAttributeAccessIssue]  # lazy
+from transformers import BertTokenizerFast, CLIPTokenizer, T5Tokenizer  # pyright: ignore[reportAttributeAccessIssue]  # lazy
 
 from sjc_debiased.menagerie.captions import known_words
 
@@ -35,6 +35,17 @@ def clip_tokenizer() -> CLIPTokenizer:
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
+
+
+def t5_tokenizer() -> T5Tokenizer:
+    """Return a tokenizer in T5's form that has each known word as one token."""
+    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
+    special = ["<pad>", "</s>", "<unk>"]
+    vocab = [(token, 0.0) for token in special]
+    vocab += [(token, -9.0) for token in ["\u2581", *letters]]  # log probabilities: words before letters
+    vocab += [(f"\u2581{word}", -1.0) for word in known_words()]
+    vocab += [(f"<extra_id_{i}>", 0.0) for i in range(99, -1, -1)]
+    return T5Tokenizer(vocab=vocab)
 
 
 def bert_tokenizer() -> BertTokenizerFast:

@@ -13,7 +13,7 @@ import tyro
 
 from sjc_debiased.menagerie import WEIGHTS
 
-Stage = Literal["autoencoder", "diffusion", "masked_lm", "clip", "judge", "report"]
+Stage = Literal["autoencoder", "diffusion", "masked_lm", "clip", "judge", "report", "pixel"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Options:
     docs: Path = Path("docs")
     """The folder that gets the report."""
     stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
-    """The stages to run, in this order."""
+    """The stages to run, in this order. pixel: a diffusion model of pixels, as a DeepFloyd IF folder."""
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
@@ -35,6 +35,8 @@ class Options:
     masked_lm_steps: int = 1000
     clip_steps: int = 1500
     judge_steps: int = 1500
+    pixel_steps: int = 10_500
+    """Untried: no such model was trained yet."""
 
 
 def main(options: Options) -> None:
@@ -47,6 +49,7 @@ def main(options: Options) -> None:
         train_diffusion,
         train_judge,
         train_masked_lm,
+        train_pixels,
     )
     from sjc_debiased.menagerie.dataset import album
 
@@ -66,6 +69,8 @@ def main(options: Options) -> None:
         train_clip.train(images, truths, o.work, out / "clip", o.clip_steps)
     if "judge" in o.stages:
         train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps)
+    if "pixel" in o.stages:
+        train_pixels.train(images, truths, o.work, out / "pixel", o.pixel_steps)
     if "report" in o.stages:
         report.write(out, o.docs)
 
