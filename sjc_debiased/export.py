@@ -126,6 +126,7 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
         OptionError: the device is not there, or a file is in the way.
     """
     from sjc_debiased.identity import saved_options
+    from sjc_debiased.pages.write import refresh_view
     from sjc_debiased.run_files import RunReader
 
     folder, reader = options.run, RunReader(options.run)
@@ -148,6 +149,7 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
         else:
             place = _free_place(options.out, settings.formats)
         made = _make(folder, options.device, place, settings, record=options.out is None)
+        refresh_view(folder)
     names = ", ".join(str(place.with_name(f"{place.name}.{ending}")) for ending in settings.formats)
     print(f"{names}: {made['faces']:,} faces at level {made['level']:.4g}, IoU {made['iou']:.2f}")
 

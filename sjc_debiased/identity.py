@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from sjc_debiased.config import Resolved
 from sjc_debiased.run_files import RunReader, as_json, write_options
-from sjc_debiased.runs import FINISHED, LOCK, OPTIONS, STATS, RunError, run_folders, slug
+from sjc_debiased.runs import FINISHED, LOCK, OPTIONS, STATS, VIEW, RunError, run_folders, slug
 
 _DRAFT = ".new-"
 
@@ -100,7 +100,7 @@ def extend_run(folder: Path, run: Resolved) -> None:
         aside = folder / f"after_{before}_steps"
         aside.mkdir(exist_ok=True)
         results = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
-        kept = {OPTIONS, STATS}
+        kept = {OPTIONS, STATS, VIEW}
         # The one that says "finished" goes last, so that this can be interrupted and repeated.
         for result in sorted((p for p in results if p.name not in kept), key=lambda p: p.name == FINISHED):
             result.replace(aside / result.name)

@@ -88,6 +88,7 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                     error = caught
                 if error or stopping or session.remaining_steps == 0:
                     active.remove((run, session))
+                    session.end(error)
                     try:
                         folders.pop(id(session)).close()
                     except Exception as caught:

@@ -14,7 +14,9 @@ from sjc_debiased.checkpoints import Checkpoint, load_checkpoint, newest_checkpo
 from sjc_debiased.config import Resolved, by_option, defaults
 from sjc_debiased.runs import (
     CONTACT_SHEET,
+    ENDED,
     FINISHED,
+    MESH,
     METRICS,
     OPTIONS,
     PREVIEWS,
@@ -51,6 +53,16 @@ def as_json(run: Resolved) -> dict:
 def preview_path(folder: Path, done: int) -> Path:
     """Return where the preview after `done` steps lies."""
     return folder / PREVIEWS / f"step_{done:06d}.png"
+
+
+def views_path(folder: Path, done: int) -> Path:
+    """Return where the picture from fixed views after `done` steps lies."""
+    return folder / PREVIEWS / f"views_{done:06d}.jpg"
+
+
+def steps_of(picture: Path) -> int:
+    """Return how many steps were done at a picture of `preview_path` or `views_path`."""
+    return int(picture.stem.rpartition("_")[2])
 
 
 class StatsLog:
@@ -157,6 +169,29 @@ class RunReader:
         return self._read(FINISHED)
 
     @property
+    def ended(self) -> dict | None:
+        """Return how a run ended before its results, "state" and "error", or None where that is not said."""
+        try:
+            return self._read(ENDED)
+        except RunError:
+            return None
+
+    @property
+    def last_sign(self) -> float:
+        """Return when the run last wrote something about itself, seconds since 1970; 0 where it never did."""
+        files = (self.folder / name for name in (OPTIONS, STATS, ENDED, FINISHED))
+        return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+
+    @property
+    def n_logged(self) -> int:
+        """Return how many steps are logged, without reading what was measured."""
+        path = self.folder / STATS
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+    @property
     def metrics(self) -> dict | None:
         """Return the measurements of `evaluation.measure`, or None where none can be read."""
         try:
@@ -168,6 +203,17 @@ class RunReader:
     def previews(self) -> list[Path]:
         """Return the previews' pictures in the order of their steps."""
         return sorted((self.folder / PREVIEWS).glob("step_*.png"))
+
+    @property
+    def fixed_views(self) -> list[Path]:
+        """Return the pictures from `pictures.FIXED_AZIMUTHS`, in the order of their steps; none of older runs."""
+        return sorted((self.folder / PREVIEWS).glob("views_*.jpg"))
+
+    @property
+    def meshes(self) -> list[Path]:
+        """Return the mesh's files, the one that was written last first."""
+        found = [p for p in self.folder.glob(f"{MESH}*") if p.suffix in (".glb", ".obj", ".ply")]
+        return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))
 
     @property
     def turntable(self) -> Path:

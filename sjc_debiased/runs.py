@@ -19,6 +19,7 @@ from sjc_debiased.config import Resolved
 
 OPTIONS = "options.json"
 FINISHED = "result.json"
+ENDED = "ended.json"
 STATS = "stats.jsonl"
 PREVIEWS = "previews"
 CHECKPOINTS = "checkpoints"
@@ -27,8 +28,11 @@ CONTACT_SHEET = "contact_sheet.png"
 SCORE_MAGNITUDE = "score_magnitude.png"
 MESH = "mesh"
 METRICS = "metrics.json"
+VIEW = "view.html"
+VIEWER = "viewer"
+GALLERY = "index.html"
 LOCK = ".lock"
-"""The files of a run folder; what is in them: `run_files`."""
+"""The files of a run folder, and `GALLERY` of their parent; what is in them: `run_files`, `pages`."""
 
 KEPT_CHECKPOINTS = 2
 

@@ -16,21 +16,26 @@ from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Scene, Step
+from sjc_debiased.pages import or_warn
+from sjc_debiased.pages.state import write_ended
+from sjc_debiased.pages.write import refresh_all, refresh_view
 from sjc_debiased.pictures import (
     TURNTABLE_FRAMES,
     save_contact_sheet,
+    save_fixed_views,
     save_preview,
     save_score_magnitude,
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.run_files import RunReader, StatsLog, preview_path
-from sjc_debiased.runs import FINISHED, MESH, PREVIEWS, RunError, write_json
+from sjc_debiased.run_files import RunReader, StatsLog, preview_path, views_path
+from sjc_debiased.runs import ENDED, FINISHED, MESH, PREVIEWS, RunError, write_json
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
 CHECKPOINT_SHARE = 0.05
 PREVIEW_SHARE = 0.01
+VIEWS_SHARE = 0.04
 _STATS_EVERY = 10
 _STATS = (
     "sigma",
@@ -82,8 +87,10 @@ class Session:
             self._restore(tensors)
         self._resumed_at, self._began = self.scene.done, time.monotonic()
         self._preview_at = _milestones(settings.n_steps, PREVIEW_SHARE)
+        self._views_at = {min(self._preview_at)} | _milestones(settings.n_steps, VIEWS_SHARE)
         self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
         remove_partial_files(folder)
+        (folder / ENDED).unlink(missing_ok=True)
         (folder / PREVIEWS).mkdir(exist_ok=True)
         self._log = StatsLog(folder, self.scene.done)
         self._pending: list[tuple[Step, Tensor]] = []
@@ -108,10 +115,15 @@ class Session:
             self._pending = []
         if done in self._preview_at:
             save_preview(preview_path(self.folder, done), step, self.denoiser, self._magnitude_max)
+            if done in self._views_at:
+                place = views_path(self.folder, done)
+                or_warn(str(place), lambda: save_fixed_views(place, self.scene.field, self.denoiser))
         if done in self._checkpoint_at or last:
             self._log.flush()
             self._check_parameters(step)
             save_checkpoint(self.folder, done, self._state())
+        if done in self._preview_at:
+            refresh_view(self.folder)
 
     def finish(self, quiet: bool = False) -> None:
         """Write the results of a scene whose steps are done, and say so.
@@ -139,6 +151,17 @@ class Session:
         )
         if "error" in mesh:
             print(f"warning: no mesh was written. {mesh['error']}", file=sys.stderr)
+
+    def end(self, error: Exception | None) -> None:
+        """Write down how the run ended where it did not finish, and bring all pages up to date; never fail.
+
+        Args:
+            error: what it failed with.
+        """
+        run = RunReader(self.folder)
+        if error or not run.finished:
+            or_warn(str(self.folder / ENDED), lambda: write_ended(run, error))
+        refresh_all(self.folder)
 
     def close(self) -> None:
         """Close the log."""

@@ -1,0 +1,104 @@
+"""All runs of a parent on one page: python -m sjc_debiased.gallery RUN_ROOT.
+
+`index.html` is written after each run too; the command writes the pages of all runs again as well. It opens
+from the disk, without a server or a network.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from sjc_debiased.pages import write_page
+from sjc_debiased.pages.state import STATES, UNREADABLE, state_of
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import GALLERY, VIEW, RunError, run_folders
+
+_MOST_CHARACTERS = 240
+_SHEET = (8, 2)
+_PANELS = (5, 1)
+_FIXED = (4, 1)
+"""Columns and rows of the pictures, of which a card shows the first."""
+
+
+def write_gallery(run_root: Path) -> int:
+    """Write `index.html` of a parent of run folders; return how many it shows.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    cards = [card_of(folder) for folder in reversed(run_folders(run_root))]
+    options = {name: sorted({card[name] for card in cards if card[name]}) for name in ("preset", "model")}
+    options["state"] = [name for name in STATES if any(card["state"].name == name for card in cards)]
+    write_page(run_root / GALLERY, "gallery.html", {"cards": cards, "options": options})
+    return len(cards)
+
+
+def card_of(folder: Path) -> dict:
+    """Return what the gallery shows of a run; of a damaged one, what is wrong with it."""
+    run, state = RunReader(folder), None
+    try:
+        state, options = state_of(run), run.options
+        prompt, preset, model, seed = (options[name] for name in ("prompt", "preset", "model", "seed"))
+        why = state.why
+    except (RunError, OSError, KeyError, TypeError) as error:
+        prompt, preset, model, seed = folder.name, "", "", ""
+        why = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+    if state is None or not all(isinstance(text, str) for text in (prompt, preset, model)):
+        prompt, preset, model = str(prompt), str(preset), str(model)
+    shown = f"{prompt[:_MOST_CHARACTERS]}…" if len(prompt) > _MOST_CHARACTERS else prompt
+    place = quote(folder.name)
+    thumbnail, grid = _thumbnail(run)
+    return {
+        "folder": folder.name,
+        "prompt": shown,
+        "preset": preset,
+        "model": model,
+        "seed": seed,
+        "state": state,
+        "why": why[:_MOST_CHARACTERS],
+        "page": f"{place}/{VIEW}" if (folder / VIEW).exists() else None,
+        "turntable": f"{place}/{run.turntable.name}" if run.turntable.exists() else None,
+        "thumbnail": thumbnail and f"{place}/{thumbnail}",
+        "grid": grid,
+    }
+
+
+def _thumbnail(run: RunReader) -> tuple[str | None, tuple[int, int]]:
+    """Return a picture of a run, relative to its folder, and its columns and rows."""
+    if run.contact_sheet.exists():
+        return run.contact_sheet.name, _SHEET
+    for pictures, grid in ((run.fixed_views, _FIXED), (run.previews, _PANELS)):
+        if pictures:
+            return pictures[-1].relative_to(run.folder).as_posix(), grid
+    return None, (1, 1)
+
+
+def main(run_root: tyro.conf.Positional[Path]) -> None:
+    """Write the page of every run and the gallery of all.
+
+    Args:
+        run_root: parent of run folders.
+    """
+    from sjc_debiased.pages.view import write_view
+
+    folders = run_folders(run_root)
+    if not folders:
+        raise RunError(
+            f"RUN_ROOT must be a parent of run folders. {run_root} has none. Name the folder that run_sjc.py "
+            "was given as --run_root, or make a run."
+        )
+    for folder in folders:
+        write_view(folder)
+    print(f"{write_gallery(run_root)} runs: {run_root / GALLERY}")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    try:
+        tyro.cli(main, prog="python -m sjc_debiased.gallery", use_underscores=True)
+    except (OSError, RunError) as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)

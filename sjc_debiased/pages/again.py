@@ -1,0 +1,80 @@
+"""The command that makes a run again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+
+from prompts.views import VIEW_SCHEMES
+from sjc_debiased.models import ALIASES
+from sjc_debiased.options import MeshOptions, MethodOptions, SJCOptions
+from sjc_debiased.pages.explain import help_texts, mesh_settings_of
+from sjc_debiased.presets import PRESETS
+from sjc_debiased.profiles import Profile, load_profile
+from sjc_debiased.run_files import RunReader
+
+
+def command_again(run: RunReader) -> str:
+    """Return the command that makes one run again, whatever command it was one of.
+
+    It names what differs from the model's profile.
+
+    Raises:
+        RunError: the options cannot be read.
+        ValueError: the model's profile cannot be read.
+        KeyError: an option is missing.
+    """
+    r, record = run.options, run.record
+    profile = load_profile(ALIASES.get(r["model"], r["model"]))
+    words = ["python", "run_sjc.py"]
+    words += [f"--prompt={r['prompt']}"] if r["prompt"].startswith("-") else ["--prompt", r["prompt"]]
+    words += ["--preset", _base(r), "--model", r["model"], "--seed", str(r["seed"])]
+    words += ["--n_steps", str(r["n_steps"])]
+    words += _clip(r, profile)
+    for name, usual in _if_not_given(r, profile).items():
+        if r[name] != usual:
+            words += [f"--{name}", str(r[name])]
+    words += ["--keep", *r["keep"]] if r["keep"] else []
+    for lora in record.get("model_identity", {}).get("loras", ()):
+        words += ["--lora", f"{lora['name']}:{lora['scale']:g}"]
+    usual_mesh = {field.name: field.default for field in fields(MeshOptions)}
+    for name, value in mesh_settings_of(run).items():
+        if value != usual_mesh[name]:
+            words += [f"--{help_texts(MeshOptions)[name][0]}", str(value)]
+    machine = record.get("machine", {})
+    words += ["--precision", machine["precision"]] if machine.get("asked") else []
+    return shlex.join(words)
+
+
+def _if_not_given(r: dict, profile: Profile) -> dict:
+    """Return what options come to that are not given, for a run's preset and model."""
+    usual = {field.name: getattr(profile, field.name, field.default) for field in fields(SJCOptions)}
+    usual["schedule_steps"] = r["n_steps"]
+    scheme = VIEW_SCHEMES[r["views"]]
+    usual["front_half_deg"] = profile.front_half_deg if r["views"] == "dsds" else scheme.front_half_deg
+    usual["pmi_normalized"] = MethodOptions.pmi_normalized
+    usual["masked_lm"] = profile.masked_lm if r["masked_lm"] is not None else None
+    return usual
+
+
+def _base(r: dict) -> str:
+    """Return the preset of a run, or the one that a run of none is changed from."""
+    if r["preset"] in PRESETS:
+        return r["preset"]
+    if r["views"] == "sjc":
+        return "sjc"
+    return "dsds-preserved" if r["masked_lm"] is None else "dsds"
+
+
+def _clip(r: dict, profile: Profile) -> list[str]:
+    """Return the options of the clip's bounds, where they are not those of the preset and the profile."""
+    start, end = r["clip_start"], r["clip_end"]
+    if start is None:
+        return [] if PRESETS[_base(r)].clip == "none" else ["--clip.kind", "none"]
+    if r["preset"] not in PRESETS:
+        return ["--clip.kind", "static", "--clip.start", str(start)]
+    clip = PRESETS[r["preset"]].clip
+    low, high = profile.clip_start, profile.clip_end
+    if (start, end) == {"dynamic": (low, high), "static-low": (low, low), "static-high": (high, high)}[clip]:
+        return []
+    return ["--clip.start", str(start), *(["--clip.end", str(end)] if clip == "dynamic" else [])]

@@ -1,0 +1,127 @@
+"""The curves of a run by step, from `stats.jsonl`, as lines of an SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_BINS = 240
+WIDTH, HEIGHT = 1000, 260
+"""Of the drawing, in its own units; the page stretches it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: the means over bins of steps, and between which values they lie.
+
+    Attributes:
+        points: of an SVG polyline. band: of the polygon around it; empty where each bin is one step.
+        values: the means, for what the page says at a step; None where nothing was measured.
+    """
+
+    label: str
+    points: str
+    band: str
+    values: list[float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Hold one chart.
+
+    Attributes:
+        about: what is drawn, in a sentence. absent: why nothing is; empty where there is something.
+        top: the value at the upper border; the lower one is 0.
+        percent: whether values are shares.
+    """
+
+    title: str
+    about: str
+    absent: str
+    top: float
+    percent: bool
+    lines: list[Line]
+
+    def shown(self, value: float | None) -> str:
+        """Return a value as it is read."""
+        if value is None:
+            return "–"
+        return f"{value:.1%}" if self.percent else f"{value:.3g}"
+
+    @property
+    def alt(self) -> str:
+        """Return the chart in words."""
+        parts = []
+        for line in self.lines:
+            known = [v for v in line.values if v is not None]
+            if known:
+                parts.append(f"{line.label}: {self.shown(known[0])} at first, {self.shown(known[-1])} at last")
+        return f"{self.title} by step. {'; '.join(parts)}"
+
+
+_CHARTS = (
+    (
+        "Direction",
+        "How hard the 2D model pulls, in units of predicted noise, before clipping.",
+        {"direction_rms": "root mean square", "direction_p95_abs": "95 % are below"},
+    ),
+    ("Clip value", "The bound on every element of the direction, in the same units.", {"clip_value": "bound"}),
+    ("Clipped share", "How much of the direction was beyond the bound.", {"clipped_fraction": "clipped"}),
+    ("Opacity", "How much of the picture the object fills, on average.", {"opacity_mean": "opacity"}),
+)
+_SHARES = ("Clipped share", "Opacity")
+
+
+def bins(n_steps: int) -> list[range]:
+    """Return ranges of steps, at most `_BINS` of them, that together are all."""
+    n = min(_BINS, n_steps)
+    return [range(n_steps * i // n, n_steps * (i + 1) // n) for i in range(n)]
+
+
+def charts(rows: Sequence[dict], n_steps: int) -> list[Chart]:
+    """Return the charts of a run.
+
+    Args:
+        rows: of `RunReader.stats`, from the first step on. n_steps: steps of the whole run, as wide as a chart.
+    """
+    made = []
+    parts = [part for part in bins(max(n_steps, len(rows))) if part.start < len(rows)]
+    for title, about, columns in _CHARTS:
+        measured = {}
+        for name in columns:
+            every = [[_number(row.get(name)) for row in rows[part.start : part.stop]] for part in parts]
+            measured[name] = [[v for v in values if v is not None] for values in every]
+        highest = max((v for column in measured.values() for values in column for v in values), default=0.0)
+        top = highest or 1.0
+        lines = [
+            _line(label, parts, measured[name], max(n_steps, len(rows)), top) for name, label in columns.items()
+        ]
+        anything = any(values for column in measured.values() for values in column)
+        absent = ""
+        if not rows:
+            absent = "Nothing is logged yet."
+        elif not anything:
+            absent = "This run does not clip." if "clip_value" in columns else "It was not measured."
+        made.append(Chart(title, about, absent, top, title in _SHARES, lines))
+    return made
+
+
+def _line(label: str, parts: list[range], measured: list[list[float]], n_steps: int, top: float) -> Line:
+    def point(part: range, value: float) -> str:
+        x = WIDTH * (part.start + part.stop - 1) / 2 / max(1, n_steps - 1)
+        return f"{x:.1f},{HEIGHT * (1 - value / top):.1f}"
+
+    drawn = [(part, values) for part, values in zip(parts, measured) if values]
+    points = " ".join(point(part, sum(values) / len(values)) for part, values in drawn)
+    upper = [point(part, max(values)) for part, values in drawn]
+    lower = [point(part, min(values)) for part, values in reversed(drawn)]
+    band = " ".join(upper + lower) if any(len(values) > 1 for _, values in drawn) else ""
+    means = [sum(values) / len(values) if values else None for values in measured]
+    return Line(label, points, band, means)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

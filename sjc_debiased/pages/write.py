@@ -1,0 +1,26 @@
+"""Write the pages of a run that is at work or has just ended; none of this ever stops it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sjc_debiased.pages import or_warn
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import GALLERY, VIEW
+
+
+def refresh_view(folder: Path) -> None:
+    """Write a run's page as the run is now."""
+    from sjc_debiased.pages.view import write_view
+
+    or_warn(str(folder / VIEW), lambda: write_view(folder))
+
+
+def refresh_all(folder: Path) -> None:
+    """Write the page of a run that has ended, the gallery, and the pages of runs that show it beside theirs."""
+    from sjc_debiased.gallery import write_gallery
+    from sjc_debiased.pages.view import partners
+
+    or_warn(str(folder.parent / GALLERY), lambda: write_gallery(folder.parent))
+    refresh_view(folder)
+    or_warn("pages of the same prompt", lambda: [refresh_view(other) for other in partners(RunReader(folder))])
