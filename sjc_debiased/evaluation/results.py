@@ -6,7 +6,6 @@ The same runs give the same files, byte for byte.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import shlex
 import sys
@@ -19,8 +18,9 @@ from sjc_debiased.evaluation.figures import write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
+from sjc_debiased.pages import write_page
 from sjc_debiased.record import git_commit, short_commit
-from sjc_debiased.runs import RunError, atomic
+from sjc_debiased.runs import RunError
 
 _TURNTABLE_PROMPTS = 4
 
@@ -66,8 +66,7 @@ def main(
     for table in tables:
         table.write(out / "tables", made_by)
     figures = write_figures(runs, out / "figures", made_by)
-    with atomic(out / "report.html") as partial:
-        partial.write_text(_report(runs, tables, figures, out / "figures", made_by), encoding="utf-8")
+    write_page(out / "report.html", "report.html", _report(runs, tables, figures, out / "figures", made_by))
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
 
 
@@ -117,72 +116,31 @@ _WEIGHTS = {
 
 def _report(
     runs: list[Measured], tables: list[Table], figures: list[tuple[str, str]], folder: Path, made_by: str
-) -> str:
-    """Return one self-contained page: tables, figures, and turntables side by side."""
-    parts = [f"<p>{html.escape(made_by)}</p>"]
-    parts += [_table_html(t) for t in tables]
-    for name, caption in figures:
-        data = base64.b64encode((folder / name).read_bytes()).decode()
-        text = html.escape(caption)
-        parts.append(
-            f'<figure><div class="wide"><img alt="{text}" src="data:image/png;base64,{data}"></div>'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
-    parts.append(_turntables(runs))
-    return _PAGE.replace("@BODY@", "\n".join(parts))
+) -> dict:
+    """Return what the report shows, one self-contained page: tables, figures, and turntables side by side."""
+    return {
+        "made_by": made_by,
+        "tables": tables,
+        "figures": [(caption, _base64(folder / name)) for name, caption in figures],
+        "turntables": _turntables(runs),
+    }
 
 
-def _table_html(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table.rows
-    )
-    return (
-        f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
-        f"<p>{html.escape(table.note)}</p>"
-    )
-
-
-def _turntables(runs: list[Measured]) -> str:
-    """Return the turntables of the first prompts, baseline and method beside each other."""
+def _turntables(runs: list[Measured]) -> list[tuple[str, str]]:
+    """Return the turntables of the first prompts, baseline and method beside each other, with captions."""
     of = {(r.prompt, r.seed, r.preset): r for r in runs}
     both = sorted({(p, s) for p, s, name in of if name == "dsds" and (p, s, "sjc") in of})
-    cells = []
+    found = []
     for prompt in list(dict.fromkeys(p for p, _ in both))[:_TURNTABLE_PROMPTS]:
         seed = min(s for p, s in both if p == prompt)
         for preset in ("sjc", "dsds"):
-            data = base64.b64encode(of[prompt, seed, preset].files.turntable.read_bytes()).decode()
-            text = html.escape(f"{prompt}: {preset}, seed {seed}")
-            video = f'<video autoplay loop muted playsinline src="data:video/mp4;base64,{data}"></video>'
-            cells.append(f"<figure>{video}<figcaption>{text}</figcaption></figure>")
-    return f'<h2>Turntables</h2><div class="pairs">{"".join(cells)}</div>' if cells else ""
+            video = _base64(of[prompt, seed, preset].files.turntable)
+            found.append((f"{prompt}: {preset}, seed {seed}", video))
+    return found
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:">
-<title>D-SDS on SJC: results</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #222;
-         overflow-wrap: anywhere; }
-  .wide { overflow-x: auto; }
-  table { border-collapse: collapse; font-size: .9rem; }
-  th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; white-space: nowrap; }
-  img { max-width: 100%; }
-  figure { margin: 1rem 0; }
-  figcaption { color: #666; font-size: .9rem; }
-  .pairs { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)) }
-  .pairs video { width: 100%; border-radius: 6px; }
-</style>
-<main>
-<h1>D-SDS on SJC: results</h1>
-@BODY@
-</main>
-</html>
-"""
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.foreign import read_json
+from sjc_debiased.pages import render
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import RunError, atomic, run_folders, write_json
 
@@ -33,7 +34,6 @@ QUESTIONS = {
 """The questions of App. A.3, by the name they have in the answers."""
 
 _PLACES = ("above", "below")
-_TEMPLATE = Path(__file__).with_name("study.html")
 
 
 class StudyError(ValueError):
@@ -127,10 +127,7 @@ def make_study(pairs: list[Pair], seed: int) -> tuple[str, dict]:
         place_of_ours.append(place)
     digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
     content = {"study": digest, "pairs": shown, "questions": QUESTIONS}
-    # "<" must not end the script element, whatever a prompt holds
-    embedded = json.dumps(content, ensure_ascii=True).replace("<", "\\u003c")
-    page = _TEMPLATE.read_text(encoding="utf-8").replace("@CONTENT@", embedded)
-    return page, {"study": digest, "seed": seed, "ours": place_of_ours}
+    return render("study.html", {"content": content}), {"study": digest, "seed": seed, "ours": place_of_ours}
 
 
 def count(key: dict, answers: list[dict]) -> Tally:
