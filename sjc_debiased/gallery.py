@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sjc_debiased.pages import write_page
-from sjc_debiased.pages.state import STATES, UNREADABLE, state_of
+from sjc_debiased.pages.state import STATES, state_of
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import GALLERY, VIEW, RunError, run_folders
 
@@ -37,16 +37,13 @@ def write_gallery(run_root: Path) -> int:
 
 def card_of(folder: Path) -> dict:
     """Return what the gallery shows of a run; of a damaged one, what is wrong with it."""
-    run, state = RunReader(folder), None
+    run = RunReader(folder)
+    state = state_of(run)
     try:
-        state, options = state_of(run), run.options
-        prompt, preset, model, seed = (options[name] for name in ("prompt", "preset", "model", "seed"))
-        why = state.why
-    except (RunError, OSError, KeyError, TypeError) as error:
-        prompt, preset, model, seed = folder.name, "", "", ""
-        why = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
-    if state is None or not all(isinstance(text, str) for text in (prompt, preset, model)):
-        prompt, preset, model = str(prompt), str(preset), str(model)
+        options = run.options
+    except RunError:  # the state says why
+        options = {"prompt": folder.name}
+    prompt, preset, model, seed = (str(options.get(n, "")) for n in ("prompt", "preset", "model", "seed"))
     shown = f"{prompt[:_MOST_CHARACTERS]}…" if len(prompt) > _MOST_CHARACTERS else prompt
     place = quote(folder.name)
     thumbnail, grid = _thumbnail(run)
@@ -57,7 +54,7 @@ def card_of(folder: Path) -> dict:
         "model": model,
         "seed": seed,
         "state": state,
-        "why": why[:_MOST_CHARACTERS],
+        "why": state.why[:_MOST_CHARACTERS],
         "page": f"{place}/{VIEW}" if (folder / VIEW).exists() else None,
         "turntable": f"{place}/{run.turntable.name}" if run.turntable.exists() else None,
         "thumbnail": thumbnail and f"{place}/{thumbnail}",

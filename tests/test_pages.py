@@ -1,6 +1,5 @@
 """The two HTML pages in a real browser, without a network."""
 
-import shutil
 import time
 
 import imageio.v3 as iio
@@ -9,22 +8,15 @@ import pytest
 
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.study import QUESTIONS, count, find_pairs, make_study, read_answers
+from tests.browser import asked_for, errors, needs_browser, open_browser, overflow, set_width
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("chromedriver") is None, reason="needs Chromium and its driver (Debian: chromium-driver)"
-)
+pytestmark = needs_browser
 PROMPT = '<script>document.title="caught"</script> a cat'
 
 
 @pytest.fixture
 def browser(tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = open_browser(tmp_path / "downloads")
     yield driver
     driver.quit()
 
@@ -71,7 +63,7 @@ def test_the_study_is_answered_by_keys_and_counted(browser, run_root, tmp_path):
     tally = count(key, [read_answers(saved[0])])
     shares = [tally.share(question) for question in QUESTIONS]
     assert [(share.n, share.value) for share in shares] == [(2, 1.0)] * len(QUESTIONS)
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+    assert errors(browser) == []
     browser.refresh()
     assert browser.find_element(By.ID, "save").is_displayed(), "answers outlive the page"
 
@@ -82,13 +74,13 @@ def test_the_report_fits_and_shows_its_pictures(browser, run_root, tmp_path, wid
     from selenium.webdriver.common.by import By
 
     results.main(run_root, tmp_path / "out")
-    browser.set_window_size(width, 900)
+    set_width(browser, width)
     browser.get(f"file://{tmp_path}/out/report.html")
     assert browser.title == "D-SDS on SJC: results"
     assert PROMPT in browser.find_element(By.TAG_NAME, "body").text
     pictures = browser.find_elements(By.TAG_NAME, "img")
     assert len(pictures) >= 3
     assert all(browser.execute_script("return arguments[0].naturalWidth", p) > 0 for p in pictures)
-    overflow = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
-    assert overflow <= 0, "the page itself never scrolls sideways"
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+    assert overflow(browser) <= 0, "the page itself never scrolls sideways"
+    assert errors(browser) == []
+    assert all(place.startswith(("file:", "data:")) for place in asked_for(browser))

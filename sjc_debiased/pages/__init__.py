@@ -1,6 +1,6 @@
 """The HTML pages: their templates, and that they never stop what they show.
 
-What a template gets is escaped, whoever wrote it. Pages are read from the disk, without a server or a network.
+What a template gets is escaped, whoever wrote it. Pages open from the disk, without server or network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order of what is listed means something
+    environment.policies["json.dumps_kwargs"] = {
+        "sort_keys": False
+    }  # the order of what is listed means something
     return environment
 
 
@@ -56,14 +58,14 @@ def write_page(path: Path, template: str, values: Mapping[str, object]) -> None:
 
 
 def or_warn(what: str, write: Callable[[], object]) -> None:
-    """Write something that is only to be looked at; where that fails, for whatever reason, say so and go on."""
+    """Write what is only to be looked at; where that fails, for whatever reason, say so and go on."""
     try:
         write()
     except Exception as error:  # no page is worth a run
         from tqdm import tqdm
 
         tqdm.write(
-            f"warning: {what} could not be written ({type(error).__name__}: {error}). The run goes on without "
-            "it; `python -m sjc_debiased.gallery RUN_ROOT` writes all pages again.",
+            f"warning: {what} could not be written ({type(error).__name__}: {error}). The run goes on "
+            "without it; `python -m sjc_debiased.gallery RUN_ROOT` writes all pages again.",
             file=sys.stderr,
         )

@@ -56,7 +56,9 @@ class Chart:
         for line in self.lines:
             known = [v for v in line.values if v is not None]
             if known:
-                parts.append(f"{line.label}: {self.shown(known[0])} at first, {self.shown(known[-1])} at last")
+                parts.append(
+                    f"{line.label}: {self.shown(known[0])} at first, {self.shown(known[-1])} at last"
+                )
         return f"{self.title} by step. {'; '.join(parts)}"
 
 
@@ -66,7 +68,11 @@ _CHARTS = (
         "How hard the 2D model pulls, in units of predicted noise, before clipping.",
         {"direction_rms": "root mean square", "direction_p95_abs": "95 % are below"},
     ),
-    ("Clip value", "The bound on every element of the direction, in the same units.", {"clip_value": "bound"}),
+    (
+        "Clip value",
+        "The bound on every element of the direction, in the same units.",
+        {"clip_value": "bound"},
+    ),
     ("Clipped share", "How much of the direction was beyond the bound.", {"clipped_fraction": "clipped"}),
     ("Opacity", "How much of the picture the object fills, on average.", {"opacity_mean": "opacity"}),
 )
@@ -83,10 +89,10 @@ def charts(rows: Sequence[dict], n_steps: int) -> list[Chart]:
     """Return the charts of a run.
 
     Args:
-        rows: of `RunReader.stats`, from the first step on. n_steps: steps of the whole run, as wide as a chart.
+        rows: of `RunReader.stats`, from the first step on. n_steps: of the whole run, a chart's width.
     """
-    made = []
-    parts = [part for part in bins(max(n_steps, len(rows))) if part.start < len(rows)]
+    made, n_steps = [], max(n_steps, len(rows))
+    parts = [part for part in bins(n_steps) if part.start < len(rows)]
     for title, about, columns in _CHARTS:
         measured = {}
         for name in columns:
@@ -94,9 +100,7 @@ def charts(rows: Sequence[dict], n_steps: int) -> list[Chart]:
             measured[name] = [[v for v in values if v is not None] for values in every]
         highest = max((v for column in measured.values() for values in column for v in values), default=0.0)
         top = highest or 1.0
-        lines = [
-            _line(label, parts, measured[name], max(n_steps, len(rows)), top) for name, label in columns.items()
-        ]
+        lines = [_line(label, parts, measured[name], n_steps, top) for name, label in columns.items()]
         anything = any(values for column in measured.values() for values in column)
         absent = ""
         if not rows:

@@ -1,4 +1,4 @@
-"""What a run's options are called on the command line, and what they mean: their help text, said nowhere else."""
+"""What a run's options are called on the command line, and what they mean: their help, said nowhere else."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ def option_groups(run: RunReader) -> list[tuple[str, list[Row]]]:
 def help_texts(group: type) -> dict[str, tuple[str, str]]:
     """Return, by field of a class of options, what it is called on the command line and its help text."""
     types = typing.get_type_hints(group, include_extras=True)
-    (body,) = (node.body for node in ast.parse(inspect.getsource(group)).body if isinstance(node, ast.ClassDef))
+    (definition,) = ast.parse(inspect.getsource(group)).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
     found = {}
     for node, after in zip(body, body[1:]):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
-            field = node.target.id
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
+            field = ast.unparse(node.target)
             names = [getattr(about, "name", None) for about in getattr(types[field], "__metadata__", ())]
             text = " ".join(str(ast.literal_eval(after.value)).split())
             found[field] = (next((name for name in names if name), field), text)

@@ -41,11 +41,7 @@ def state_of(run: RunReader) -> State:
     except RunError as error:
         return State(UNREADABLE, run.n_logged, 0, last_sign, str(error))
     if run.finished:
-        try:
-            done = run.result["n_steps"]
-        except (RunError, KeyError) as error:
-            return State(UNREADABLE, run.n_logged, n_steps, last_sign, f"{error}")
-        return State(FINISHED, done, n_steps, last_sign)
+        return State(FINISHED, n_steps, n_steps, last_sign)
     ended = run.ended or {}
     if ended.get("state") in (FAILED, STOPPED):
         return State(str(ended["state"]), run.n_logged, n_steps, last_sign, str(ended.get("error") or ""))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
+from sjc_debiased.config import Resolved
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
@@ -56,6 +58,9 @@ def view_values(folder: Path) -> dict:
             return otherwise
 
     options = part("Options", lambda: run.options, {})
+    lacking = [field.name for field in fields(Resolved) if options and field.name not in options]
+    if lacking:
+        problems.append(f"Options: options.json lacks {', '.join(lacking)}.")
     state = state_of(run)
     rows: list[dict] = []
     part("Curves", lambda: rows.extend(run.stats()), None)  # those before a damaged line stay
@@ -70,7 +75,7 @@ def view_values(folder: Path) -> dict:
     return {
         "folder": folder.name,
         "prompt": prompt if isinstance(prompt, str) else "(no prompt can be read)",
-        "options": options,
+        "made": {name: str(options.get(name, "unknown")) for name in ("preset", "model", "seed")},
         "state": state,
         "last_sign": time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_sign)),
         "running": state.name == RUNNING,
@@ -149,7 +154,9 @@ def _moments(run: RunReader, rows: list[dict]) -> list[dict]:
         row = rows[done - 1] if 0 < done <= len(rows) else {}
         camera = ""
         if row:
-            camera = f"{row['view']}, azimuth {row['azimuth_deg']:.0f}°, elevation {row['elevation_deg']:.0f}°"
+            camera = (
+                f"{row['view']}, azimuth {row['azimuth_deg']:.0f}°, elevation {row['elevation_deg']:.0f}°"
+            )
         if done in previews:
             moments.append(
                 {
@@ -176,7 +183,10 @@ def _facts(run: RunReader) -> list[tuple[str, str]]:
     facts = [("Folder", run.folder.name), ("Machine", str(record.get("device", "unknown")))]
     if run.finished:
         result = run.result
-        for name, what in (("optimization_time_s", "optimisation"), ("rendering_time_s", "turntable and mesh")):
+        for name, what in (
+            ("optimization_time_s", "optimisation"),
+            ("rendering_time_s", "turntable and mesh"),
+        ):
             if name in result:
                 facts.append((f"Seconds of {what}", f"{result[name]:,.0f}"))
         if "iou" in result.get("mesh", {}):
@@ -184,7 +194,9 @@ def _facts(run: RunReader) -> list[tuple[str, str]]:
             facts.append(("Mesh", f"{mesh['faces']:,} triangles; silhouettes overlap by {mesh['iou']:.2f}"))
     facts.append(("Commit", short_commit(record.get("git_commit"))))
     versions = record.get("versions", {})
-    facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"))
+    facts.append(
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown")
+    )
     return facts
 
 

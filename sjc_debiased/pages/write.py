@@ -17,10 +17,12 @@ def refresh_view(folder: Path) -> None:
 
 
 def refresh_all(folder: Path) -> None:
-    """Write the page of a run that has ended, the gallery, and the pages of runs that show it beside theirs."""
+    """Write the page of a run that has ended, the gallery, and the pages that show it beside theirs."""
     from sjc_debiased.gallery import write_gallery
     from sjc_debiased.pages.view import partners
 
     or_warn(str(folder.parent / GALLERY), lambda: write_gallery(folder.parent))
     refresh_view(folder)
-    or_warn("pages of the same prompt", lambda: [refresh_view(other) for other in partners(RunReader(folder))])
+    or_warn(
+        "pages of the same prompt", lambda: [refresh_view(other) for other in partners(RunReader(folder))]
+    )

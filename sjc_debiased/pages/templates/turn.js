@@ -4,6 +4,7 @@ function inStep(box) {
   const videos = [...box.querySelectorAll("video")];
   const button = box.querySelector("[data-play]"), slider = box.querySelector("[data-angle]");
   const said = box.querySelector("output");
+  let set = 0;  // when others were last brought into step; more than once a second would stutter where it is slow
   let playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const able = () => videos.filter(video => video.isConnected && video.duration > 0);
   for (const video of videos) {
@@ -30,9 +31,10 @@ function inStep(box) {
       const angle = Math.floor(first.currentTime / first.duration * 360) % 360;
       if (playing) {
         slider.value = angle;
-        for (const other of others) {
-          const off = Math.abs(other.currentTime - first.currentTime);
-          if (off > .12 && off < first.duration / 2) other.currentTime = first.currentTime;
+        const off = Math.max(0, ...others.map(other => Math.abs(other.currentTime - first.currentTime)));
+        if (off > .1 && off < first.duration / 2 && performance.now() - set > 1000) {
+          set = performance.now();
+          for (const other of others) other.currentTime = first.currentTime;
         }
       }
       said.textContent = slider.value + "°";

@@ -1,0 +1,83 @@
+"""The gallery of a run root: what it shows of many, odd and damaged runs."""
+
+import time
+
+import pytest
+
+from sjc_debiased import gallery
+from sjc_debiased.gallery import main, write_gallery
+from sjc_debiased.runs import GALLERY, VIEW, RunError
+from tests.page_runs import page_run
+from tests.test_view import SCRIPT, Page
+
+
+def gallery_of(root):
+    write_gallery(root)
+    return Page((root / GALLERY).read_text(encoding="utf-8"))
+
+
+def cards(page):
+    return [attributes for tag, attributes in page.elements if tag == "li"]
+
+
+def test_runs_of_every_state_are_there_the_newest_first(tmp_path):
+    page_run(tmp_path, 0)
+    page_run(tmp_path, 1, preset="sjc", done=10)
+    (page_run(tmp_path, 2, seed=2) / "options.json").write_text("{")
+    (tmp_path / "00003-x").mkdir()
+    page = gallery_of(tmp_path)
+    assert [c["data-state"] for c in cards(page)] == ["unreadable", "unreadable", "running", "finished"]
+    assert "this needs a run folder with a readable options.json" in page.text
+    assert "10 of 40" in page.text
+    values = page.text.split()
+    assert {"sjc", "dsds", "menagerie", "running", "finished", "unreadable"} <= {*values}
+
+
+@pytest.mark.parametrize("prompt", [SCRIPT, '"><b>', "قطة \u202e cat", "c" * 10_000])
+def test_what_was_typed_is_text(tmp_path, prompt):
+    page_run(tmp_path, 0, prompt="a cat")
+    plain = gallery_of(tmp_path)
+    page_run(tmp_path, 1, prompt=f"{prompt} cat")
+    page = gallery_of(tmp_path)
+    for tag in ("script", "b", "input", "template"):
+        assert len(page.all(tag)) - len(plain.all(tag)) == (1 if tag == "input" else 0)
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+    assert len((tmp_path / GALLERY).read_bytes()) < 40_000
+    assert all(a == {"dir": "auto"} for a in page.all("p") if "id" not in a)
+
+
+def test_five_hundred_runs_are_written_in_seconds_and_their_pictures_are_lazy(tmp_path):
+    for number in range(500):
+        page_run(tmp_path, number, seed=number, done=number % 3 or None)
+    began = time.process_time()
+    page = gallery_of(tmp_path)
+    assert time.process_time() - began < 5.0
+    assert len(cards(page)) == 500
+    assert all(a["loading"] == "lazy" for a in page.all("img"))
+    assert not page.all("video"), "a video is there only under the pointer, and when it is chosen"
+
+
+def test_the_command_writes_all_pages(tmp_path, capsys):
+    folders = [page_run(tmp_path, number, seed=number) for number in range(2)]
+    main(tmp_path)
+    assert all((folder / VIEW).exists() for folder in folders)
+    assert f"2 runs: {tmp_path / GALLERY}" in capsys.readouterr().out
+    links = [a["href"] for a in Page((tmp_path / GALLERY).read_text()).all("a")]
+    assert links == [f"{folder.name}/{VIEW}" for folder in reversed(folders)]
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(RunError, match="RUN_ROOT must be a parent of run folders"):
+        main(tmp_path)
+
+
+def test_a_gallery_that_cannot_be_written_stops_no_run(command, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(gallery, "write_gallery", fail)
+    code, (folder,) = command()
+    assert code == 0
+    assert "read-only" in capsys.readouterr().err
+    assert (folder / VIEW).exists()
+    assert not (folder.parent / GALLERY).exists()
