@@ -206,7 +206,7 @@ class RunReader:
 
     @property
     def fixed_views(self) -> list[Path]:
-        """Return the pictures from `pictures.FIXED_AZIMUTHS` in the order of their steps; older runs have none."""
+        """Return the pictures from `pictures.FIXED_AZIMUTHS` by their steps; older runs have none."""
         return sorted((self.folder / PREVIEWS).glob("views_*.jpg"))
 
     @property

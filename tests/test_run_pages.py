@@ -71,6 +71,17 @@ def test_a_finished_run_turns_as_video_and_as_mesh(browser, tmp_path):
     stands(browser, folder / VIEW)
 
 
+def test_a_video_that_was_there_before_the_script_turns_too(browser, tmp_path):
+    folder = page_run(tmp_path)
+    (folder / "mesh.glb").unlink()
+    write_view(folder)
+    browser.get(f"file://{folder / VIEW}")
+    video = "document.querySelector('video')"
+    until(browser, f"return {video}.readyState > 0 && !{video}.paused")
+    browser.execute_script(f"{video}.pause(); inStep(document.querySelector('[data-turn]'))")
+    until(browser, f"return !{video}.paused", seconds=20)
+
+
 def test_the_slider_goes_from_the_first_preview_to_the_last(browser, tmp_path):
     from selenium.webdriver.common.keys import Keys
 

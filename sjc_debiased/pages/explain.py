@@ -11,6 +11,8 @@ from functools import cache
 from sjc_debiased.config import Resolved
 from sjc_debiased.options import Options
 from sjc_debiased.run_files import RunReader
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
+from voxnerf.settings import GridConfig
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ def option_groups(run: RunReader) -> list[tuple[str, list[Row]]]:
             if name in values
         ]
         groups.append((str(group.__doc__), rows))
-    own = help_texts(Resolved)
-    rest = [Row(name, _shown(value), own.get(name, ("", ""))[1]) for name, value in values.items()]
+    rest = [Row(name, _shown(value), _attribute_text(name)) for name, value in values.items()]
     groups.append(("What is fixed by the model and the preset.", rest))
     return [(title, rows) for title, rows in groups if rows]
 
@@ -57,6 +58,16 @@ def help_texts(group: type) -> dict[str, tuple[str, str]]:
             text = " ".join(str(ast.literal_eval(after.value)).split())
             found[field] = (next((name for name in names if name), field), text)
     return found
+
+
+def _attribute_text(name: str) -> str:
+    """Return what the parts of a run say of an attribute in their docstrings."""
+    for part in (Resolved, Prompting, Settings, GuidanceSettings, GridConfig):
+        for line in (part.__doc__ or "").splitlines():
+            names, colon, text = line.strip().partition(": ")
+            if colon and name in names.split(", "):
+                return f"{text[:1].upper()}{text[1:]}"
+    return ""
 
 
 def mesh_settings_of(run: RunReader) -> dict:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
-from sjc_debiased.config import Resolved
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
@@ -25,6 +23,7 @@ _VENDOR = Path(__file__).with_name("vendor")
 _COPIED = ("model-viewer.min.js", "LICENSES.txt")
 _BASELINE_AND_METHOD = ("sjc", "dsds")
 _DAMAGED = (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+_NEEDED = ("prompt", "preset", "model", "seed", "fingerprint")
 _T = TypeVar("_T")
 
 
@@ -58,7 +57,7 @@ def view_values(folder: Path) -> dict:
             return otherwise
 
     options = part("Options", lambda: run.options, {})
-    lacking = [field.name for field in fields(Resolved) if options and field.name not in options]
+    lacking = [name for name in _NEEDED if options and name not in options]
     if lacking:
         problems.append(f"Options: options.json lacks {', '.join(lacking)}.")
     state = state_of(run)

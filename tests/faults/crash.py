@@ -40,7 +40,7 @@ import tyro
 
 import run_sjc
 from sjc_debiased.pictures import check_turntable
-from sjc_debiased.runs import FINISHED
+from sjc_debiased.runs import FINISHED, GALLERY, VIEW, VIEWER
 from tests.faults.disks import FILLER, NOT_ALLOWED, fill_disk, limit_file_size, mount_small_disk
 from tests.faults.moments import Moments, die, failing
 
@@ -88,15 +88,20 @@ def in_child(work: Callable[[], int], meanwhile: Callable[[int], None] = lambda 
 
 def remains(root: Path) -> dict[str, bytes]:
     """Return what a run left that must not depend on how it came about, by name."""
-    (folder,) = (p for p in root.iterdir() if not p.name.startswith("."))
+    (folder,) = (p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     kept = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock"):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock" and not of_pages(p)):
         name = str(path.relative_to(folder))
         if name == "turntable.mp4":  # it has a clock of its own
             check_turntable(path)
         elif name not in ("options.json", FINISHED):  # times
             kept[name] = path.read_bytes()
     return kept
+
+
+def of_pages(path: Path) -> bool:
+    """Return whether a file is only to be looked at: a run goes on where it cannot be written."""
+    return path.name in (VIEW, GALLERY) or path.parent.name == VIEWER or path.match("views_*.jpg")
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ def undisturbed(place: Path) -> tuple[Undisturbed, dict[str, bytes]]:
     if code:
         raise RuntimeError(f"the undisturbed run failed:\n{text}")
     reference = remains(root)
-    sizes = [p.stat().st_size for p in root.rglob("*") if p.is_file()]
+    sizes = [p.stat().st_size for p in root.rglob("*") if p.is_file() and not of_pages(p)]
     u = Undisturbed(model, int(counted.read_text()), duration_s, max(sizes), sum(sizes))
     print(f"undisturbed: {duration_s:.1f} s, {u.n_moments} file operations, {len(reference)} files compared")
     return u, reference

@@ -19,6 +19,7 @@ function inStep(box) {
     if (video.error) fail();
     video.addEventListener("loadedmetadata", () => { if (playing) start(); });
   }
+  if (playing && able().length) start();  // what was loaded before this script
   function start() {
     const [first, ...others] = able();
     for (const other of others) other.currentTime = first.currentTime;
