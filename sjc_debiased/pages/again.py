@@ -9,7 +9,7 @@ from prompts.views import VIEW_SCHEMES
 from sjc_debiased.models import ALIASES
 from sjc_debiased.options import MeshOptions, MethodOptions, SJCOptions
 from sjc_debiased.pages.explain import help_texts, mesh_settings_of
-from sjc_debiased.presets import PRESETS
+from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.profiles import Profile, load_profile
 from sjc_debiased.run_files import RunReader
 
@@ -25,10 +25,11 @@ def command_again(run: RunReader) -> str:
         KeyError: an option is missing.
     """
     r, record = run.options, run.record
-    profile = load_profile(ALIASES.get(r["model"], r["model"]))
+    model: str = r["model"]
+    profile = load_profile(ALIASES.get(model, model))
     words = ["python", "run_sjc.py"]
     words += [f"--prompt={r['prompt']}"] if r["prompt"].startswith("-") else ["--prompt", r["prompt"]]
-    words += ["--preset", _base(r), "--model", r["model"], "--seed", str(r["seed"])]
+    words += ["--preset", _base(r), "--model", model, "--seed", str(r["seed"])]
     words += ["--n_steps", str(r["n_steps"])]
     words += _clip(r, profile)
     for name, usual in _if_not_given(r, profile).items():
@@ -57,7 +58,7 @@ def _if_not_given(r: dict, profile: Profile) -> dict:
     return usual
 
 
-def _base(r: dict) -> str:
+def _base(r: dict) -> PresetName:
     """Return the preset of a run, or the one that a run of none is changed from."""
     if r["preset"] in PRESETS:
         return r["preset"]
