@@ -75,7 +75,11 @@ class Denoiser(Protocol):
         ...
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the pictures of RGB images in [-1, 1], float32 [n, c, h, w]; differentiable."""
+        """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
+
+        Args:
+            image: [n, 3, height, width], square; of another size than the model's, it is resized first.
+        """
         ...
 
     def decode(self, picture: Tensor) -> Tensor:

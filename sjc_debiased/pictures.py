@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 from sjc_debiased.clipping import clip
-from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
 from voxnerf.field import BACKGROUND_DIST
@@ -25,13 +25,14 @@ _MAGNITUDE_ROWS = 8
 _MOST_PIXELS = 2**26
 
 
-def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: float) -> None:
+def save_preview(path: Path, step: Step, decode: Callable[[Tensor], Tensor], magnitude_max: float) -> None:
     """Write the panels of `PREVIEW_PANELS` side by side.
 
     Args:
+        decode: what the field shows -> RGB images in [-1, 1].
         magnitude_max: the |direction| (L2 over channels) that is drawn brightest.
     """
-    image = to_u8(denoiser.decode(step.rendering.latent))[0]
+    image = to_u8(decode(step.rendering.latent))[0]
     height, width = image.shape[:2]
     depth = torch.log1p(step.rendering.depth) / np.log(1 + BACKGROUND_DIST)
     maps = [1 - depth, step.rendering.opacity]

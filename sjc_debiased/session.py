@@ -26,6 +26,7 @@ from sjc_debiased.pictures import (
 from sjc_debiased.profiles import Profile
 from sjc_debiased.run_files import RunReader, StatsLog, preview_path
 from sjc_debiased.runs import FINISHED, MESH, PREVIEWS, RunError, write_json
+from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
@@ -76,6 +77,7 @@ class Session:
         """
         self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
         self.scene, self.views, settings = scene, views, scene.settings
+        self._decode = decoder_of(scene.field, denoiser)
         self._magnitude_max = (settings.clip.end or profile.clip_end) * denoiser.channels**0.5
         if state:
             self.scene.done, tensors = state
@@ -107,7 +109,7 @@ class Session:
             self._log.write(self._check(self._pending))
             self._pending = []
         if done in self._preview_at:
-            save_preview(preview_path(self.folder, done), step, self.denoiser, self._magnitude_max)
+            save_preview(preview_path(self.folder, done), step, self._decode, self._magnitude_max)
         if done in self._checkpoint_at or last:
             self._log.flush()
             self._check_parameters(step)
@@ -200,8 +202,8 @@ class Session:
 
     def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        files, field, decode = RunReader(self.folder), self.scene.field, self.denoiser.decode
-        size = self.denoiser.size
+        files, field, decode = RunReader(self.folder), self.scene.field, self._decode
+        size = looking_size(field, self.denoiser)
         save_score_magnitude(files.score_magnitude, files.previews)
         views = take_snapshots(field, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
         turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))

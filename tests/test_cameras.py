@@ -90,29 +90,29 @@ def drawn(n, **of):
 
 @pytest.mark.parametrize("low_high", [(-10.0, 90.0), (-10.0, 45.0)])
 def test_dreamfusions_elevations_are_half_uniform_in_degrees_and_half_on_the_sphere(low_high):
-    """Against the law's own distribution function, within three of its standard errors and a bit."""
-    elevations = np.array([c.elevation_deg for c in drawn(4000, elevations_deg=low_high)])
+    """Against the law's own distribution function, within three of its standard errors."""
+    elevations = np.array([c.elevation_deg for c in drawn(1500, elevations_deg=low_high)])
     low, high = low_high
-    assert low <= elevations.min() < low + 1
-    assert high - 2 < elevations.max() <= high
+    assert low <= elevations.min() < low + 2
+    assert high - 3 < elevations.max() <= high
     for at in np.linspace(low, high, 9)[1:-1]:
         s = np.sin(np.deg2rad([low, at, high]))
         below = 0.5 * (at - low) / (high - low) + 0.5 * (s[1] - s[0]) / (s[2] - s[0])
-        assert (elevations < at).mean() == pytest.approx(below, abs=0.025)
+        assert (elevations < at).mean() == pytest.approx(below, abs=0.04)
 
 
 def test_dreamfusions_other_numbers_are_as_stated():
-    cameras = drawn(3000)
+    cameras = drawn(1500)
     azimuths = np.array([c.azimuth_deg for c in cameras])
-    assert np.histogram(azimuths, 6, (0, 360))[0] / 3000 == pytest.approx(1 / 6, abs=0.025)
+    assert np.histogram(azimuths, 6, (0, 360))[0] / 1500 == pytest.approx(1 / 6, abs=0.03)
     fovs = np.array([2 * np.rad2deg(np.arctan(16 / c.intrinsics[0, 0])) for c in cameras])
-    assert 40 <= fovs.min() < 40.2
-    assert 69.8 < fovs.max() <= 70
-    assert fovs.mean() == pytest.approx(55, abs=0.6)
+    assert 40 <= fovs.min() < 40.3
+    assert 69.7 < fovs.max() <= 70
+    assert fovs.mean() == pytest.approx(55, abs=0.8)
     eyes = np.stack([c.c2w[:3, 3] for c in cameras])
     steady = np.stack([orbit_camera(c.azimuth_deg, c.elevation_deg, 8, 8, 1.0).c2w[:3, 3] for c in cameras])
     radii = (eyes * steady).sum(1)  # the shake along the line of sight is left: variance 0.1^2 / 3
-    assert radii.mean() == pytest.approx(1.75, abs=0.015)
+    assert radii.mean() == pytest.approx(1.75, abs=0.02)
     assert radii.var() == pytest.approx(0.5**2 / 12 + 0.1**2 / 3, rel=0.1)
     across = eyes - radii[:, None] * steady
     assert np.square(across).sum(1).mean() == pytest.approx(2 * 0.1**2 / 3, rel=0.1)
@@ -121,7 +121,7 @@ def test_dreamfusions_other_numbers_are_as_stated():
 
 def test_dreamfusions_cameras_look_beside_the_origin_and_are_a_little_tilted():
     """Across the line of sight the target strays by 0.2 either way; at the horizon the roll is 0.02."""
-    cameras = drawn(3000)
+    cameras = drawn(1500)
     back = np.stack([c.c2w[:3, 2] for c in cameras])
     eyes = np.stack([c.c2w[:3, 3] for c in cameras])
     past = eyes - (eyes * back).sum(1, keepdims=True) * back  # where the line of sight is nearest the origin
