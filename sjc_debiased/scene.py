@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from prompts.debias import ViewPrompts
@@ -12,7 +11,7 @@ from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, make_optimizer
-from voxnerf.cameras import Camera, sample_sjc_cameras
+from sjc_debiased.viewing import Viewing
 from voxnerf.grid import VoxelGrid
 from voxnerf.settings import Kernel
 
@@ -26,11 +25,7 @@ def build_scene(
         kernel: renders it (`prepare.try_kernel`).
     """
     settings, grid = run.settings, build_grid(run, denoiser, kernel)
-    rng = np.random.RandomState(run.seed)
-    cameras: list[Camera] = []
-    while len(cameras) < settings.n_steps:  # drawn by schedules: more steps change none of the first
-        cameras += sample_sjc_cameras(settings.schedule_steps, denoiser.size, rng)
-    cameras = cameras[: settings.n_steps]
+    cameras = Viewing().draw(settings.n_steps, settings.schedule_steps, denoiser.size, run.seed)
     scheme = run.prompting.scheme
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)

@@ -16,7 +16,6 @@ from voxnerf.lights import Light
 SJC_RADIUS = 1.5
 SJC_FOV_DEG = 60.0
 SJC_FOV_RANGE_DEG = (40.0, 70.0)
-DREAMFUSION_ELEVATIONS_DEG = (-10.0, 90.0)
 _DREAMFUSION_RADII, _DREAMFUSION_FOVS_DEG = (1.5, 2.0), (40.0, 70.0)
 _SHAKEN_EYE, _SHAKEN_TARGET, _SHAKEN_UP = 0.1, 0.2, 0.02  # half a width, and two standard deviations
 
@@ -141,13 +140,12 @@ def sample_sjc_cameras(
 def sample_dreamfusion_camera(
     size: int,
     rng: np.random.Generator,
-    elevations_deg: tuple[float, float] = DREAMFUSION_ELEVATIONS_DEG,
-    radii: tuple[float, float] = _DREAMFUSION_RADII,
+    elevations_deg: tuple[float, float] = (-10.0, 90.0),
 ) -> Camera:
     """Draw one of DreamFusion's training cameras.
 
     azimuth ~ U[0, 360); elevation for one half of the draws uniform in degrees, for the other uniform on the
-    sphere between the two; distance ~ U`radii`, field of view ~ U[40, 70]. Then the camera is shaken: its
+    sphere between the two; distance ~ U[1.5, 2], field of view ~ U[40, 70]. Then the camera is shaken: its
     position by U[-0.1, 0.1]^3, what it looks at by 0.2 N(0, 1)^3, its up by 0.02 N(0, 1)^3. Azimuth and
     elevation, from which the view's prompt follows, are those before.
 
@@ -159,7 +157,7 @@ def sample_dreamfusion_camera(
     elevation_deg = rng.uniform(*elevations_deg)
     if on_the_sphere:
         elevation_deg = np.rad2deg(np.arcsin(rng.uniform(*np.sin(np.deg2rad(elevations_deg)))))
-    radius, fov_deg = rng.uniform(*radii), rng.uniform(*_DREAMFUSION_FOVS_DEG)
+    radius, fov_deg = rng.uniform(*_DREAMFUSION_RADII), rng.uniform(*_DREAMFUSION_FOVS_DEG)
     steady = orbit_camera(azimuth_deg, elevation_deg, size, size, radius)
     eye = steady.c2w[:3, 3] + rng.uniform(-_SHAKEN_EYE, _SHAKEN_EYE, 3)
     target, up = _SHAKEN_TARGET * rng.standard_normal(3), _SHAKEN_UP * rng.standard_normal(3)
