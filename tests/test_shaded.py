@@ -73,7 +73,7 @@ def test_light_by_hand():
     """A lamp above: full light on what faces it, half of the diffuse at 60 degrees, ambient behind."""
     places, n = torch.zeros(1, 3, 1, 1, 3), torch.zeros(1, 3, 1, 1, 3)
     n[0, :2, 0, 0] = torch.tensor([[0.0, 3**0.5 / 2, 0.0], [1.0, 0.5, -1.0]])
-    seen = lambert(n, places, np.array([0.0, 2.0, 0.0]), 0.1, 0.9).flatten()
+    seen = lambert(n, places, torch.tensor([0.0, 2.0, 0.0]), 0.1, 0.9).flatten()
     assert seen.tolist() == pytest.approx([1.0, 0.55, 0.1])
     eye = torch.tensor([0.0, -1.0, 0.0])  # its rays run upwards
     assert turned_away(n, places, eye).flatten().tolist() == pytest.approx([1.0, 0.25, 0.0])

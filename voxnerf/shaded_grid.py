@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from voxnerf.field import EMPTINESS_SCALE, Rendering
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.lights import Light
 from voxnerf.march import march
-from voxnerf.rays import camera_rays
+from voxnerf.rays import camera_rays, to_device
 from voxnerf.render import render, render_antialiased
 from voxnerf.shading import lambert, normals, turned_away, voxel_centers
 
@@ -83,7 +84,8 @@ class ShadedGrid(VoxelGrid):
         """Return the color that every voxel shows, in [0, 1], [1, 3, z, y, x]; the albedo without a light."""
         if light is None or normal is None:
             return self.color.sigmoid()
-        shine = lambert(normal, self.places, light.position, light.ambient, light.diffuse)
+        lamp = to_device(light.position.astype(np.float32), normal.device)
+        shine = lambert(normal, self.places, lamp, light.ambient, light.diffuse)
         return shine.expand_as(normal) if light.textureless else self.color.sigmoid() * shine
 
     def _turned_away(self, camera: Camera, normal: Tensor) -> Tensor:

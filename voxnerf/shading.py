@@ -7,7 +7,6 @@ no gradient of a gradient is taken.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,7 +38,7 @@ def normals(raw: Tensor) -> Tensor:
     return -slope / (_dot(slope, slope) + _FLAT**2).sqrt()
 
 
-def lambert(normal: Tensor, places: Tensor, lamp: np.ndarray, ambient: float, diffuse: float) -> Tensor:
+def lambert(normal: Tensor, places: Tensor, lamp: Tensor, ambient: float, diffuse: float) -> Tensor:
     """Return the light on voxels, ambient + diffuse * max(0, normal . to_lamp), [1, 1, z, y, x].
 
     Args:
@@ -56,8 +55,8 @@ def turned_away(normal: Tensor, places: Tensor, eye: Tensor) -> Tensor:
     return (-_dot(normal, _towards(places, eye))).clamp(min=0).square()
 
 
-def _towards(places: Tensor, point: np.ndarray | Tensor) -> Tensor:
-    way = torch.as_tensor(point, dtype=places.dtype, device=places.device).view(1, 3, 1, 1, 1) - places
+def _towards(places: Tensor, point: Tensor) -> Tensor:
+    way = point.to(places.dtype).view(1, 3, 1, 1, 1) - places
     return way / _dot(way, way).sqrt().clamp(min=1e-6)  # torch's norm over channels takes many times as long
 
 
