@@ -78,7 +78,8 @@ class Denoiser(Protocol):
         """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
 
         Args:
-            image: [n, 3, height, width], square; of another size than the model's, it is resized first.
+            image: [n, 3, height, width], square, of `size` pixels; or of any number of them if the model has an
+                autoencoder, whose size it then gets.
         """
         ...
 
