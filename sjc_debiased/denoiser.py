@@ -78,8 +78,8 @@ class Denoiser(Protocol):
         """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
 
         Args:
-            image: [n, 3, height, width], square, of `size` pixels; or of any number of them if the model has an
-                autoencoder, whose size it then gets.
+            image: [n, 3, height, width], square, of `size` pixels; of any other number if the model has an
+                autoencoder, which is then given its own.
         """
         ...
 

@@ -78,6 +78,22 @@ class GuidanceSettings:
 
 
 @dataclass(frozen=True)
+class Viewing:
+    """From where, and in which light, the steps see the scene (`viewing.draw_views`).
+
+    Attributes:
+        cameras: SJC's law, or DreamFusion's.
+        highest_deg: elevation of DreamFusion's cameras.
+        light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
+            model's own pictures, which is not.
+    """
+
+    cameras: Literal["sjc", "dreamfusion"] = "sjc"
+    highest_deg: float = 90.0
+    light: Literal["dreamfusion", "magic3d"] | None = None
+
+
+@dataclass(frozen=True)
 class Prompting:
     """How a prompt is told to the 2D model: the ranges of the views, and which words are removed.
 
