@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Rendering:
 
     def detached(self) -> Rendering:
         """Return the same without gradient."""
-        return Rendering(**{name: t if t is None else t.detach() for name, t in vars(self).items()})
+        return replace(self, **{name: t.detach() for name, t in vars(self).items() if t is not None})
 
 
 class Field(Protocol):

@@ -68,7 +68,7 @@ class ShadedGrid(VoxelGrid):
         return replace(seen, latent=2 * seen.latent - 1)
 
     @torch.no_grad()
-    def before_plain_wall(self) -> ShadedGrid:
+    def before_plain_wall(self) -> VoxelGrid:
         """Return a copy before its background's mean color."""
         alone = super().before_plain_wall()
         alone.background.copy_(
