@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sjc_debiased.compiled import Compiled
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
@@ -112,10 +113,12 @@ class StableDiffusion:
         Of the autoencoder's Gaussian it is the mean; threestudio's guidance takes a sample.
 
         Args:
-            image: [n, 3, height, width], of as many pixels a latent as the autoencoder has (8 for Stable
-                Diffusion). A gradient flows back to it.
+            image: [n, 3, height, width], square. It is first resized (bilinear) to the autoencoder's pixels a
+                latent, 512 x 512 for Stable Diffusion 1.5. A gradient flows back to it.
         """
-        encoded = self.vae.encode(image.float())
+        pixels = self.size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        image = F.interpolate(image.float(), (pixels, pixels), mode="bilinear", align_corners=False)
+        encoded = self.vae.encode(image)
         latent = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
         return latent * self.vae.config.scaling_factor
 

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.frameworks import FRAMEWORKS
 from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
-from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
-_Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig)
+_Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, Viewing)
 _MOST_VOXELS = 512
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
@@ -59,6 +60,7 @@ class Resolved:
     settings: Settings
     guidance: GuidanceSettings
     field: GridConfig
+    viewing: Viewing
 
     @property
     def n_steps(self) -> int:
@@ -69,12 +71,12 @@ class Resolved:
 def by_option(run: Resolved) -> dict[str, Any]:
     """Return a run's numbers by the names of their options, as `options.json` and `--dry_run` have them."""
     alone = {name: value for name, value in vars(run).items() if not is_dataclass(value)}
-    return alone | _named(run.prompting, run.settings, run.guidance, run.field)
+    return alone | _named(run.prompting, run.settings, run.guidance, run.field, run.viewing)
 
 
 def defaults() -> dict[str, Any]:
     """Return, by the names of options, what runs were made with before there were such options."""
-    return _named(Prompting(), Settings(), GuidanceSettings(), GridConfig())
+    return _named(Prompting(), Settings(), GuidanceSettings(), GridConfig(), Viewing())
 
 
 def part(kind: type[_Part], options: Mapping[str, Any]) -> _Part:
@@ -89,7 +91,7 @@ def part(kind: type[_Part], options: Mapping[str, Any]) -> _Part:
     return kind(**{name: options[option] for name, option in named.items() if option in options})
 
 
-def _named(*parts: Prompting | Settings | GuidanceSettings | GridConfig) -> dict[str, Any]:
+def _named(*parts: Prompting | Settings | GuidanceSettings | GridConfig | Viewing) -> dict[str, Any]:
     numbers = {name: value for one in parts for name, value in vars(one).items() if name not in _NO_OPTIONS}
     clip = numbers.pop("clip")
     named = {_OPTION_OF.get(name, name): value for name, value in numbers.items()}
@@ -106,11 +108,13 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         OptionError: an option is out of range, or two contradict each other.
     """
     preset, method = _method(o.basic, o.method)
+    framework = FRAMEWORKS[method.framework] if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     clip = dict(zip(("clip_start", "clip_end"), _clip(o.method, method, profile)))
-    numbers = vars(profile) | given | clip
+    numbers = vars(profile) | framework | given | clip
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
+    viewing = part(Viewing, numbers)
     prompting = _prompting(o.method, method, profile)
     _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
@@ -119,7 +123,9 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         )
     seeds = _seeds(o.basic)
     runs = [
-        Resolved(prompt.strip(), preset, model, fingerprint, seed, prompting, settings, guidance, field)
+        Resolved(
+            prompt.strip(), preset, model, fingerprint, seed, prompting, settings, guidance, field, viewing
+        )
         for prompt in o.basic.prompt
         for seed in seeds
     ]
@@ -156,11 +162,12 @@ def _seeds(o: Basic) -> list[int]:
 
 def _method(basic: Basic, o: MethodOptions) -> tuple[str, Method]:
     """Return the method that preset and flags ask for, under the name of its own preset if it has one."""
-    if basic.debias and o.preset not in ("sjc", "dsds"):
+    framework = PRESETS[o.preset].framework
+    if basic.debias and o.preset not in ("sjc", "dsds") and framework is None:
         raise OptionError(
             f"--debias means --preset dsds. It came with --preset {o.preset}. Leave one of them out."
         )
-    method = PRESETS["dsds" if basic.debias else o.preset]
+    method = replace(PRESETS["dsds"], framework=framework) if basic.debias else PRESETS[o.preset]
     if o.score_debias and method.clip == "none":
         method = replace(method, clip="dynamic")
     if o.prompt_debias:

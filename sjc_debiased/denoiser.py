@@ -75,7 +75,12 @@ class Denoiser(Protocol):
         ...
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the pictures of RGB images in [-1, 1], float32 [n, c, h, w]; differentiable."""
+        """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
+
+        Args:
+            image: [n, 3, height, width], square, of `size` pixels; of any other number if the model has an
+                autoencoder, which is then given its own.
+        """
         ...
 
     def decode(self, picture: Tensor) -> Tensor:

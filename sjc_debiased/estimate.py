@@ -27,6 +27,7 @@ from sjc_debiased.options import Basic, OptionError, Options
 from sjc_debiased.pictures import TURNTABLE_FRAMES
 from sjc_debiased.profiles import Profile
 from sjc_debiased.scene import build_grid, build_scene
+from sjc_debiased.seeing import decoder_of, looking_size
 from sjc_debiased.session import PREVIEW_SHARE
 from voxnerf.field import Field
 from voxnerf.grid import VoxelGrid
@@ -122,17 +123,19 @@ def measure_cost(
     short = replace(run, settings=replace(run.settings, n_steps=WARMUP_STEPS + TIMED_STEPS))
     scenes = [throwaway_scene(replace(short, seed=seed), denoiser, machine.kernel) for seed in range(pack)]
     steps = [timed(lambda: optimize_step(scenes, denoiser)) for _ in range(short.n_steps)][WARMUP_STEPS:]
-    cameras = turn_cameras(denoiser.size)
+    decode = decoder_of(scenes[0].field, denoiser)
+    size = looking_size(scenes[0].field, denoiser)
+    cameras = turn_cameras(size)
     with torch.no_grad():
         latent = scenes[0].field.render(cameras[0]).latent
-    timed(lambda: denoiser.decode(latent))  # the first of a size prepares it
-    preview_s = timed(lambda: denoiser.decode(latent))
+    timed(lambda: decode(latent))  # the first of a size prepares it
+    preview_s = timed(lambda: decode(latent))
     ball = build_grid(run, denoiser, machine.kernel)
     make_ball(ball)
     for part in (cameras[:1], cameras[:FRAMES]):  # the first of a size prepares it
-        views = take_snapshots(ball, denoiser.decode, part, upscale=2)
+        views = take_snapshots(ball, decode, part, upscale=2)
         frame_s = timed(lambda views=views: list(views)) / len(part)
-    mesh_s, n_previews = _time_mesh(ball, denoiser.size, timed)
+    mesh_s, n_previews = _time_mesh(ball, size, timed)
     pictures_s = TURNTABLE_FRAMES * frame_s
     return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_previews * preview_s)
 
@@ -142,12 +145,12 @@ def _time_mesh(field: Field, size: int, timed: Timed) -> tuple[float, float]:
 
     Decoding Stable Diffusion's views on a CPU takes minutes, so they are counted, and get plain pictures.
     """
-    n_previews = 0.0
+    n_previews, enlarged = 0.0, 1 if field.rgb else 8
 
     def count(latents: Tensor) -> Tensor:
         nonlocal n_previews
         n_previews += len(latents) * (latents.shape[-1] / size) ** 2
-        return latents[:, :3].repeat_interleave(8, -1).repeat_interleave(8, -2)
+        return latents[:, :3].repeat_interleave(enlarged, -1).repeat_interleave(enlarged, -2)
 
     # A run has this turn from its turntable.
     turn = list(take_snapshots(field, count, turn_cameras(size), upscale=2))

@@ -159,6 +159,7 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
 
     from sjc_debiased.evaluation.orbit import load_scene
     from sjc_debiased.machine import choose_machine
+    from sjc_debiased.seeing import decoder_of, looking_size
     from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots
     from voxnerf.surface import NoMeshError
 
@@ -168,7 +169,7 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
         _, grid, denoiser = load_scene(folder, device, stopped=True)
     except (OSError, ValueError) as error:
         raise RunError(str(error)) from error
-    views = mesh_snapshots(grid, denoiser.decode, denoiser.size)
+    views = mesh_snapshots(grid, decoder_of(grid, denoiser), looking_size(grid, denoiser))
     snapshots = list(tqdm(views, total=N_MESH_SNAPSHOTS, desc="views", unit="view"))
     try:
         return export_mesh(grid, snapshots, place, settings, record)

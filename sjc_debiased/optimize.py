@@ -13,7 +13,8 @@ from torch import Tensor
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Guidance, Query
-from sjc_debiased.losses import center_depth_loss
+from sjc_debiased.losses import center_depth_loss, sparsity_loss
+from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
 from voxnerf.cameras import Camera
 from voxnerf.field import Field, Rendering
@@ -75,7 +76,8 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     """
     settings, step, camera = scene.settings, scene.done, scene.cameras[scene.done]
     rendering = scene.field.render(camera, settings.emptiness_scale)
-    picture = rendering.latent.detach()
+    seen = picture_of(rendering.latent, scene.field, denoiser)
+    picture = seen.detach()
     rng = np.random.default_rng([scene.seed, step])
     query = scene.guidance.ask(picture, scene.cond_of_step[step], step, rng, denoiser)
     denoised = yield query
@@ -83,20 +85,27 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     clip_value = settings.clip.value(step, settings.schedule_steps or settings.n_steps)
     push = direction.weight * clip(direction.value, clip_value)
 
-    regularizer = settings.emptiness_weight_at(step) * rendering.emptiness
-    depth_term = None
-    if settings.depth_weight > 0:
-        depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
-        regularizer = regularizer + settings.depth_weight * depth_term
-
+    regularizer, depth_term = _regularizer(settings, step, rendering)
     scene.optimizer.zero_grad()
-    torch.autograd.backward([rendering.latent, regularizer], [-push, None])
+    torch.autograd.backward([seen, regularizer], [-push, None])
     scene.optimizer.step()
     scene.done += 1
 
-    seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, camera, query.sigma, seen, direction.value, clip_value, depth_term)
+    return Step(step, camera, query.sigma, rendering.detached(), direction.value, clip_value, depth_term)
+
+
+def _regularizer(settings: Settings, step: int, rendering: Rendering) -> tuple[Tensor, Tensor | None]:
+    """Return the weighted sum of the losses on a rendering, and of these the unweighted centre-depth loss."""
+    total, depth_term = settings.emptiness_weight_at(step) * rendering.emptiness, None
+    if settings.depth_weight > 0:
+        depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
+        total = total + settings.depth_weight * depth_term
+    if rendering.orientation is not None:
+        total = total + settings.orientation_weight_at(step) * rendering.orientation
+    if settings.sparsity_weight > 0:
+        total = total + settings.sparsity_weight * sparsity_loss(rendering.opacity)
+    return total, depth_term
 
 
 def begin_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Callable[[], Step]]:

@@ -132,8 +132,8 @@ class SJCOptions:
     """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
     background: Annotated[BackgroundMapping | None, _models("background", "{published,seamless}")] = None
     """Background mapping: SJC's, or one whose pole is up and which has no seam."""
-    start: Annotated[Start | None, _models("start", "{fog,blob}")] = None
-    """First density: SJC's even fog, or a blob in the middle of nothing."""
+    start: Annotated[Start | None, _models("start", "{fog,blob,dreamfusion}")] = None
+    """First density: SJC's even fog, or a blob in the middle of nothing, ours or DreamFusion's."""
     color_scale: Annotated[float | None, _models("color_scale")] = None
     """Standard deviation of the first colors, of grid and background."""
     resolution: Annotated[int | None, _models("resolution")] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 from sjc_debiased.clipping import clip
-from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
+from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import BACKGROUND_DIST, Field
 from voxnerf.snapshot import Snapshot, take_snapshots, to_u8, turn_cameras
 
@@ -27,13 +28,14 @@ _MAGNITUDE_ROWS = 8
 _MOST_PIXELS = 2**26
 
 
-def save_preview(path: Path, step: Step, denoiser: Denoiser, magnitude_max: float) -> None:
+def save_preview(path: Path, step: Step, decode: Callable[[Tensor], Tensor], magnitude_max: float) -> None:
     """Write the panels of `PREVIEW_PANELS` side by side.
 
     Args:
+        decode: what the field shows -> RGB images in [-1, 1].
         magnitude_max: the |direction| (L2 over channels) that is drawn brightest.
     """
-    image = to_u8(denoiser.decode(step.rendering.latent))[0]
+    image = to_u8(decode(step.rendering.latent))[0]
     height, width = image.shape[:2]
     depth = torch.log1p(step.rendering.depth) / np.log(1 + BACKGROUND_DIST)
     maps = [1 - depth, step.rendering.opacity]
@@ -54,8 +56,8 @@ def save_fixed_views(path: Path, field: Field, denoiser: Denoiser) -> None:
     What it costs is a small part of a preview's share of a run: one ray where a turntable has sixteen, and at
     most 256 pixels a side.
     """
-    cameras = turn_cameras(denoiser.size, len(FIXED_AZIMUTHS))
-    views = take_snapshots(field, denoiser.decode, cameras, subpixels=1)
+    cameras = turn_cameras(looking_size(field, denoiser), len(FIXED_AZIMUTHS))
+    views = take_snapshots(field, decoder_of(field, denoiser), cameras, subpixels=1)
     images = [view.image_u8[:: _every(view.image_u8), :: _every(view.image_u8)] for view in views]
     with atomic(path) as partial:
         iio.imwrite(partial, np.concatenate(images, axis=1), extension=".jpg", quality=90)

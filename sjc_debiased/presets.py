@@ -6,20 +6,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 PresetName = Literal[
-    "sjc", "score-only", "prompt-only", "dsds-preserved", "dsds", "static-low", "static-high"
+    "sjc",
+    "score-only",
+    "prompt-only",
+    "dsds-preserved",
+    "dsds",
+    "static-low",
+    "static-high",
+    "dreamfusion-sd",
+    "dreamfusion-sd-dsds",
+    "dreamfusion-if",
+    "dreamfusion-if-dsds",
 ]
+FrameworkName = Literal["dreamfusion-sd", "dreamfusion-if"]
 
 
 @dataclass(frozen=True)
 class Method:
     """What a preset is: how the score is clipped, which view prompts, whether words are removed.
 
-    `clip` "static-low" and "static-high" are the two ends of the model's dynamic range.
+    `clip` "static-low" and "static-high" are the two ends of the model's dynamic range. `framework` is what
+    it is put on in place of SJC (`frameworks.FRAMEWORKS`).
     """
 
     clip: Literal["none", "dynamic", "static-low", "static-high"]
     views: Literal["sjc", "dsds"]
     remove_words: bool
+    framework: FrameworkName | None = None
 
 
 PRESETS: dict[PresetName, Method] = {
@@ -30,6 +43,11 @@ PRESETS: dict[PresetName, Method] = {
     "dsds": Method("dynamic", "dsds", remove_words=True),
     "static-low": Method("static-low", "dsds", remove_words=True),
     "static-high": Method("static-high", "dsds", remove_words=True),
+    "dreamfusion-sd": Method("none", "sjc", remove_words=False, framework="dreamfusion-sd"),
+    "dreamfusion-sd-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-sd"),
+    "dreamfusion-if": Method("none", "sjc", remove_words=False, framework="dreamfusion-if"),
+    "dreamfusion-if-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-if"),
 }
 """The rows of the paper's tables: Table 1 (sjc, dsds-preserved, dsds), Figs. 7/13 (score-only,
-prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds)."""
+prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds). Fig. 10 is
+dreamfusion-if, without and with score debiasing alone (--score_debias)."""

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.score import perturb
+from sjc_debiased.seeing import picture_of
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import VoxelGrid
-from voxnerf.render import render
 from voxnerf.snapshot import TURN_ELEVATION_DEG, to_u8
 
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
@@ -57,7 +57,8 @@ def propose(
         seed: of the noise, one draw for each timestep, the same in every row.
     """
     size = denoiser.size
-    latent = render(grid, orbit_camera(azimuth_deg, TURN_ELEVATION_DEG, size, size)).latent
+    seen = grid.render(orbit_camera(azimuth_deg, TURN_ELEVATION_DEG, size, size)).latent
+    latent = picture_of(seen, grid, denoiser)
     n = len(timesteps)
     noise = torch.randn((n, *latent.shape[1:]), generator=torch.Generator().manual_seed(seed))
     sigmas = denoiser.sigmas[list(timesteps)]

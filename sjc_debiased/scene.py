@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from prompts.debias import ViewPrompts
@@ -12,9 +11,11 @@ from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, make_optimizer
-from voxnerf.cameras import Camera, sample_sjc_cameras
+from sjc_debiased.settings import Viewing
+from sjc_debiased.viewing import draw_views
 from voxnerf.grid import VoxelGrid
-from voxnerf.settings import Kernel
+from voxnerf.settings import GridConfig, Kernel
+from voxnerf.shaded_grid import ShadedGrid
 
 
 def build_scene(
@@ -26,11 +27,7 @@ def build_scene(
         kernel: renders it (`prepare.try_kernel`).
     """
     settings, grid = run.settings, build_grid(run, denoiser, kernel)
-    rng = np.random.RandomState(run.seed)
-    cameras: list[Camera] = []
-    while len(cameras) < settings.n_steps:  # drawn by schedules: more steps change none of the first
-        cameras += sample_sjc_cameras(settings.schedule_steps, denoiser.size, rng)
-    cameras = cameras[: settings.n_steps]
+    cameras = draw_views(run.viewing, settings.n_steps, settings.schedule_steps, denoiser.size, run.seed)
     scheme = run.prompting.scheme
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)
@@ -42,10 +39,23 @@ def build_scene(
 
 def build_grid(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> VoxelGrid:
     """Build a run's first grid on the device of its 2D model."""
-    config = replace(run.field, channels=denoiser.channels)
-    grid = VoxelGrid(config, torch.Generator().manual_seed(run.seed)).to(denoiser.device)
+    generator = torch.Generator().manual_seed(run.seed)
+    grid = make_grid(run.field, run.viewing, denoiser.channels, generator).to(denoiser.device)
     grid.kernel = kernel
     return grid
+
+
+def make_grid(
+    config: GridConfig, viewing: Viewing, channels: int, generator: torch.Generator | None = None
+) -> VoxelGrid:
+    """Return a grid on the CPU: of RGB where the steps light it, else of the 2D model's own pictures.
+
+    Args:
+        channels: of the 2D model.
+    """
+    if viewing.light:
+        return ShadedGrid(replace(config, channels=3, density_shift=0.0), generator)
+    return VoxelGrid(replace(config, channels=channels), generator)
 
 
 def _condition(prompts: ViewPrompts, denoiser: Denoiser) -> dict[str, Conditioning]:

@@ -30,6 +30,7 @@ from sjc_debiased.pictures import (
 from sjc_debiased.profiles import Profile
 from sjc_debiased.run_files import RunReader, StatsLog, preview_path, views_path
 from sjc_debiased.runs import ENDED, FINISHED, MESH, PREVIEWS, RunError, write_json
+from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
@@ -81,6 +82,7 @@ class Session:
         """
         self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
         self.scene, self.views, settings = scene, views, scene.settings
+        self._decode = decoder_of(scene.field, denoiser)
         self._magnitude_max = (settings.clip.end or profile.clip_end) * denoiser.channels**0.5
         if state:
             self.scene.done, tensors = state
@@ -114,7 +116,7 @@ class Session:
             self._log.write(self._check(self._pending))
             self._pending = []
         if done in self._preview_at:
-            save_preview(preview_path(self.folder, done), step, self.denoiser, self._magnitude_max)
+            save_preview(preview_path(self.folder, done), step, self._decode, self._magnitude_max)
             if done in self._views_at:
                 place = views_path(self.folder, done)
                 or_warn(str(place), lambda: save_fixed_views(place, self.scene.field, self.denoiser))
@@ -223,8 +225,8 @@ class Session:
 
     def _write_results(self, quiet: bool) -> dict:
         """Write contact sheet, score magnitude, turntable and meshes; return what the mesh is."""
-        files, field, decode = RunReader(self.folder), self.scene.field, self.denoiser.decode
-        size = self.denoiser.size
+        files, field, decode = RunReader(self.folder), self.scene.field, self._decode
+        size = looking_size(field, self.denoiser)
         save_score_magnitude(files.score_magnitude, files.previews)
         views = take_snapshots(field, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
         turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))

@@ -32,6 +32,9 @@ class Settings:
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
             multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
         depth_weight, depth_loss: of `center_depth_loss`.
+        orientation_start, orientation_end: weight of a lit field's `Rendering.orientation`, which grows
+            linearly over the first half of the schedule's steps.
+        sparsity_weight: of `sparsity_loss`.
     """
 
     n_steps: int = 10_000
@@ -45,11 +48,19 @@ class Settings:
     emptiness_multiplier: float = 20.0
     depth_weight: float = 0.0
     depth_loss: DepthLoss = "published"
+    orientation_start: float = 0.0
+    orientation_end: float = 0.0
+    sparsity_weight: float = 0.0
 
     def emptiness_weight_at(self, step: int) -> float:
         """Return the weight of the emptiness loss at a step."""
         late = step >= self.emptiness_step * (self.schedule_steps or self.n_steps)
         return self.emptiness_weight * (self.emptiness_multiplier if late else 1.0)
+
+    def orientation_weight_at(self, step: int) -> float:
+        """Return the weight of the orientation at a step."""
+        share = min(2 * step / (self.schedule_steps or self.n_steps), 1.0)
+        return (1 - share) * self.orientation_start + share * self.orientation_end
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,22 @@ class GuidanceSettings:
     scale: float = 100.0
     n_noise: int = 1
     var_red: bool = True
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """From where, and in which light, the steps see the scene (`viewing.draw_views`).
+
+    Attributes:
+        cameras: SJC's law, or DreamFusion's.
+        highest_deg: elevation of DreamFusion's cameras.
+        light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
+            model's own pictures, which is not.
+    """
+
+    cameras: Literal["sjc", "dreamfusion"] = "sjc"
+    highest_deg: float = 90.0
+    light: Literal["dreamfusion", "magic3d"] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ METHOD_ALONE = (
     "clipping",
     "score",
     "losses",
+    "seeing",
     "optimize",
     "guidance/__init__",
     "guidance/paas",

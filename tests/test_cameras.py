@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from voxnerf.cameras import orbit, orbit_camera, sample_sjc_cameras
+from voxnerf.cameras import orbit, orbit_camera, sample_dreamfusion_camera, sample_sjc_cameras
+from voxnerf.lights import Light, draw_light
 from voxnerf.rays import camera_rays, intersect_box
 
 
@@ -79,3 +82,104 @@ def test_box_by_hand():
     assert leave[2] == 0, "a box behind the camera has no passage"
     enter, _ = intersect_box(torch.zeros(3), directions, aabb)
     assert (enter == 0).all(), "a camera inside the box starts at itself"
+
+
+def drawn(n, **of):
+    return [sample_dreamfusion_camera(32, np.random.default_rng([5, step]), **of) for step in range(n)]
+
+
+@pytest.mark.parametrize("low_high", [(-10.0, 90.0), (-10.0, 45.0)])
+def test_dreamfusions_elevations_are_half_uniform_in_degrees_and_half_on_the_sphere(low_high):
+    """Against the law's own distribution function, within three of its standard errors."""
+    elevations = np.array([c.elevation_deg for c in drawn(1500, elevations_deg=low_high)])
+    low, high = low_high
+    assert low <= elevations.min() < low + 2
+    assert high - 3 < elevations.max() <= high
+    for at in np.linspace(low, high, 9)[1:-1]:
+        s = np.sin(np.deg2rad([low, at, high]))
+        below = 0.5 * (at - low) / (high - low) + 0.5 * (s[1] - s[0]) / (s[2] - s[0])
+        assert (elevations < at).mean() == pytest.approx(below, abs=0.04)
+
+
+def test_dreamfusions_other_numbers_are_as_stated():
+    cameras = drawn(1500)
+    azimuths = np.array([c.azimuth_deg for c in cameras])
+    assert np.histogram(azimuths, 6, (0, 360))[0] / 1500 == pytest.approx(1 / 6, abs=0.03)
+    fovs = np.array([2 * np.rad2deg(np.arctan(16 / c.intrinsics[0, 0])) for c in cameras])
+    assert 40 <= fovs.min() < 40.3
+    assert 69.7 < fovs.max() <= 70
+    assert fovs.mean() == pytest.approx(55, abs=0.8)
+    eyes = np.stack([c.c2w[:3, 3] for c in cameras])
+    steady = np.stack([orbit_camera(c.azimuth_deg, c.elevation_deg, 8, 8, 1.0).c2w[:3, 3] for c in cameras])
+    radii = (eyes * steady).sum(1)  # the shake along the line of sight is left: variance 0.1^2 / 3
+    assert radii.mean() == pytest.approx(1.75, abs=0.02)
+    assert radii.var() == pytest.approx(0.5**2 / 12 + 0.1**2 / 3, rel=0.1)
+    across = eyes - radii[:, None] * steady
+    assert np.square(across).sum(1).mean() == pytest.approx(2 * 0.1**2 / 3, rel=0.1)
+    assert np.abs(across).max() < 0.2
+
+
+def test_dreamfusions_cameras_look_beside_the_origin_and_are_a_little_tilted():
+    """Across the line of sight the target strays by 0.2 either way; at the horizon the roll is 0.02."""
+    cameras = drawn(1500)
+    back = np.stack([c.c2w[:3, 2] for c in cameras])
+    eyes = np.stack([c.c2w[:3, 3] for c in cameras])
+    past = eyes - (eyes * back).sum(1, keepdims=True) * back  # where the line of sight is nearest the origin
+    assert np.square(past).sum(1).mean() == pytest.approx(2 * 0.2**2, rel=0.1)
+    low = np.array([abs(c.elevation_deg) < 10 for c in cameras])
+    rolls = np.stack([c.c2w[:3, 0] for c in cameras])[low][:, 1]
+    assert rolls.std() == pytest.approx(0.02, rel=0.15)
+    for camera in cameras[:20]:
+        np.testing.assert_allclose(camera.c2w[:3, :3].T @ camera.c2w[:3, :3], np.eye(3), atol=1e-12)
+        assert np.linalg.det(camera.c2w[:3, :3]) == pytest.approx(1)
+        assert camera.c2w[1, 1] > -0.2, "up stays up"
+
+
+def test_a_lit_camera_keeps_its_light_when_it_is_resized():
+    lit = replace(orbit_camera(10, 20, 8, 8), light=Light(np.ones(3)))
+    assert lit.resized(4).light is lit.light
+    assert lit.resized(4).height == 32
+
+
+EYE = np.array([-1.0, 1.0, 0.5])
+
+
+def lights(law, n=6000):
+    made = [draw_light(law, EYE, np.random.default_rng([1, step])) for step in range(n)]
+    return made, [light for light in made if light]
+
+
+@pytest.mark.parametrize("law", ["dreamfusion", "magic3d"])
+def test_a_quarter_is_unlit_and_half_of_the_rest_without_texture(law):
+    made, lit = lights(law)
+    assert len(lit) / len(made) == pytest.approx(0.75, abs=0.02)
+    assert np.mean([light.textureless for light in lit]) == pytest.approx(0.5, abs=0.02)
+    dists = np.array([np.linalg.norm(light.position) for light in lit])
+    assert 0.8 <= dists.min() < 0.81
+    assert 1.49 < dists.max() <= 1.5
+    assert dists.mean() == pytest.approx(1.15, abs=0.01)
+
+
+def test_dreamfusions_light_comes_from_about_the_camera():
+    _, lit = lights("dreamfusion")
+    assert {(light.ambient, light.diffuse) for light in lit} == {(0.1, 0.9)}
+    towards = np.stack([light.position / np.linalg.norm(light.position) for light in lit])
+    rng = np.random.default_rng(9)
+    expected = EYE + rng.standard_normal((200_000, 3))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(towards.mean(0), expected.mean(0), atol=0.03)
+    np.testing.assert_allclose(np.cov(towards.T), np.cov(expected.T), atol=0.03)
+
+
+def test_magic3ds_light_is_within_60_degrees_of_the_camera_and_soft():
+    _, lit = lights("magic3d")
+    towards = np.stack([light.position / np.linalg.norm(light.position) for light in lit])
+    axis = EYE / np.linalg.norm(EYE)
+    angles = np.rad2deg(np.arccos((towards @ axis).clip(-1, 1)))
+    assert 59 < angles.max() <= 60 + 1e-6
+    assert np.histogram(angles, 4, (0, 60))[0] / len(lit) == pytest.approx(0.25, abs=0.025)
+    across = towards - (towards @ axis)[:, None] * axis
+    np.testing.assert_allclose(across.mean(0), 0, atol=0.03)
+    diffuse = np.array([light.diffuse for light in lit])
+    assert np.histogram(diffuse, 4, (0, 1))[0] / len(lit) == pytest.approx(0.25, abs=0.025)
+    assert all(light.ambient == 1 - light.diffuse for light in lit)

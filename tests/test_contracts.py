@@ -73,6 +73,8 @@ class Pull:
 class Plane(nn.Module):
     """A field that is one picture, seen alike from everywhere."""
 
+    rgb = False
+
     def __init__(self, value):
         super().__init__()
         self.picture = nn.Parameter(torch.full((1, CHANNELS, SIZE, SIZE), value))

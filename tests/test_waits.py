@@ -1,5 +1,7 @@
 """A step never reads from the device: no host value is made of a tensor, which would wait for a GPU."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,9 @@ from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import needs_interpreter, on
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.lights import Light
 from voxnerf.render import render
+from voxnerf.shaded_grid import ShadedGrid
 
 READING = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2"}
 
@@ -62,4 +66,14 @@ def test_a_step_reads_nothing(eps_folder, form):
     with NoReading():
         optimize_step([scene], denoiser)
     assert scene.done == 1
+    assert all(p.grad is not None for p in grid.parameters())
+
+
+@needs_interpreter
+def test_a_lit_scene_reads_nothing():
+    grid = ShadedGrid(GridConfig(resolution=3, channels=3), torch.Generator().manual_seed(0))
+    camera = replace(orbit_camera(10, 10, 4, 4), light=Light(np.array([-1.0, 1.0, 0.5])))
+    with NoReading():
+        seen = on("triton", grid).render(camera)
+        (seen.latent.sum() + seen.orientation).backward()
     assert all(p.grad is not None for p in grid.parameters())

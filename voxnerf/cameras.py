@@ -1,18 +1,23 @@
-"""Cameras: SJC's training distribution, its evaluation spiral, and orbits.
+"""Cameras: the training distributions of SJC and DreamFusion, SJC's evaluation spiral, and orbits.
 
 World: right-handed, y up, the object at the origin with its front towards -x. A camera looks down its
-own -z axis, with +x right and +y up. Source: Score Jacobian Chaining (arXiv:2212.00774) and its code.
+own -z axis, with +x right and +y up. Source: Score Jacobian Chaining (arXiv:2212.00774) and its code; of
+DreamFusion (arXiv:2209.14988), threestudio's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from voxnerf.lights import Light
 
 SJC_RADIUS = 1.5
 SJC_FOV_DEG = 60.0
 SJC_FOV_RANGE_DEG = (40.0, 70.0)
+_DREAMFUSION_RADII, _DREAMFUSION_FOVS_DEG = (1.5, 2.0), (40.0, 70.0)
+_SHAKEN_EYE, _SHAKEN_TARGET, _SHAKEN_UP = 0.1, 0.2, 0.02  # half a width, and two standard deviations
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Camera:
         height, width: pixels.
         azimuth_deg: 0 looks at the front, 90 at the left flank (from +z), 180 at the back; in [0, 360).
         elevation_deg: 0 is the horizon, 90 straight above.
+        light: what the scene is lit by, if it is a field that can be; None for colors as they are.
     """
 
     c2w: np.ndarray
@@ -33,6 +39,7 @@ class Camera:
     width: int
     azimuth_deg: float
     elevation_deg: float
+    light: Light | None = None
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where points [n, 3] appear, (column, row) [n, 2], and how far ahead they are, [n].
@@ -53,17 +60,28 @@ class Camera:
         intrinsics = self.intrinsics.copy()
         focal = intrinsics[0, 0] * factor
         size = self.height * factor, self.width * factor
-        return Camera(self.c2w, _intrinsics(focal, *size), *size, self.azimuth_deg, self.elevation_deg)
+        intrinsics = _intrinsics(focal, *size)
+        return replace(self, intrinsics=intrinsics, height=size[0], width=size[1])
 
 
-def make_camera(eye: np.ndarray, fov_deg: float, height: int, width: int, azimuth_deg: float) -> Camera:
-    """Return a camera at `eye` ([3], scene units) that looks at the origin with y up.
+def make_camera(
+    eye: np.ndarray,
+    fov_deg: float,
+    height: int,
+    width: int,
+    azimuth_deg: float,
+    target: np.ndarray | tuple[float, ...] = (0.0, 0.0, 0.0),
+    up: np.ndarray | tuple[float, ...] = (0.0, 1.0, 0.0),
+) -> Camera:
+    """Return a camera at `eye` ([3], scene units) that looks at `target` with `up` upwards.
 
-    The horizontal field of view `fov_deg` spans `width` pixels; pixels are square.
+    The horizontal field of view `fov_deg` spans `width` pixels; pixels are square. Its elevation is that of
+    the direction from the target.
     """
     eye = np.asarray(eye, dtype=np.float64)
-    backward = eye / np.linalg.norm(eye)
-    right = np.cross([0.0, 1.0, 0.0], backward)
+    backward = eye - target
+    backward /= np.linalg.norm(backward)
+    right = np.cross(up, backward)
     right /= np.linalg.norm(right)
     c2w = np.eye(4)
     c2w[:3, :4] = np.stack([right, np.cross(backward, right), backward, eye], axis=1)
@@ -117,6 +135,34 @@ def sample_sjc_cameras(
     elevation_deg = 90.0 - np.rad2deg(np.arccos(1.0 - 2.0 * v / np.pi))
     fov_deg = rng.uniform(*SJC_FOV_RANGE_DEG, n)
     return [orbit_camera(a, e, size, size, radius, f) for a, e, f in zip(azimuth_deg, elevation_deg, fov_deg)]
+
+
+def sample_dreamfusion_camera(
+    size: int,
+    rng: np.random.Generator,
+    elevations_deg: tuple[float, float] = (-10.0, 90.0),
+) -> Camera:
+    """Draw one of DreamFusion's training cameras.
+
+    azimuth ~ U[0, 360); elevation for one half of the draws uniform in degrees, for the other uniform on the
+    sphere between the two; distance ~ U[1.5, 2], field of view ~ U[40, 70]. Then the camera is shaken: its
+    position by U[-0.1, 0.1]^3, what it looks at by 0.2 N(0, 1)^3, its up by 0.02 N(0, 1)^3. Azimuth and
+    elevation, from which the view's prompt follows, are those before.
+
+    Args:
+        size: height and width in pixels.
+        elevations_deg: the lowest and the highest.
+    """
+    azimuth_deg, on_the_sphere = rng.uniform(0, 360), rng.random() < 0.5
+    elevation_deg = rng.uniform(*elevations_deg)
+    if on_the_sphere:
+        elevation_deg = np.rad2deg(np.arcsin(rng.uniform(*np.sin(np.deg2rad(elevations_deg)))))
+    radius, fov_deg = rng.uniform(*_DREAMFUSION_RADII), rng.uniform(*_DREAMFUSION_FOVS_DEG)
+    steady = orbit_camera(azimuth_deg, elevation_deg, size, size, radius)
+    eye = steady.c2w[:3, 3] + rng.uniform(-_SHAKEN_EYE, _SHAKEN_EYE, 3)
+    target, up = _SHAKEN_TARGET * rng.standard_normal(3), _SHAKEN_UP * rng.standard_normal(3)
+    camera = make_camera(eye, fov_deg, size, size, azimuth_deg, target, up + [0.0, 1.0, 0.0])
+    return replace(camera, elevation_deg=float(elevation_deg))
 
 
 def sjc_spiral(n: int, size: int, radius: float = SJC_RADIUS, rounds: int = 3) -> list[Camera]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
@@ -23,20 +23,33 @@ class Rendering:
     """Hold one rendered view.
 
     Attributes:
-        latent: [1, channels, height, width].
+        latent: [1, channels, height, width]; the colors, if the field is one of RGB.
         depth: [height, width], expected distance along the ray; the background counts as 10.
         opacity: [height, width], 1 - what is left for the background.
         emptiness: scalar, mean of log(1 + emptiness_scale * w) over all samples x rays.
+        orientation: scalar, how far what is seen turns away from the camera; None of a field without normals.
     """
 
     latent: Tensor
     depth: Tensor
     opacity: Tensor
     emptiness: Tensor
+    orientation: Tensor | None = None
+
+    def detached(self) -> Rendering:
+        """Return the same without gradient."""
+        return replace(self, **{name: t.detach() for name, t in vars(self).items() if t is not None})
 
 
 class Field(Protocol):
-    """An `nn.Module` that holds one object and what is behind it."""
+    """An `nn.Module` that holds one object and what is behind it.
+
+    Attributes:
+        rgb: whether its colors are RGB in [-1, 1]; if not, they are those of the 2D model's pictures, which
+            are latents where that model has an autoencoder.
+    """
+
+    rgb: bool
 
     def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
         """Return one view, differentiable in the parameters; one ray per pixel of the camera."""

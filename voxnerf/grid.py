@@ -22,11 +22,11 @@ from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, GridConfig,
 from voxnerf.snapshot import Snapshot
 
 BLOB_RADIUS = 0.58  # of half_size: where a blob's raw density falls to 0
-_BLOB_PEAK = 4.0
+_BLOBS = {"blob": (4.0, BLOB_RADIUS), "dreamfusion": (10.0, 0.5)}  # the middle's, and where it falls to 0
 
 
 class VoxelGrid(nn.Module):
-    """Hold the parameters of one scene; a `Field`.
+    """Hold the parameters of one scene; a `Field`, whose colors are latents or what else the 2D model sees.
 
     Attributes:
         density: [1, 1, z, y, x], before the softplus; at the start 0, a uniform fog of 0.31326, or a blob.
@@ -38,14 +38,16 @@ class VoxelGrid(nn.Module):
         kernel: how rays are marched through it (`march.kernel_for`); no part of its state.
     """
 
+    rgb = False
+
     def __init__(self, config: GridConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
         self.kernel: Kernel = "auto"
         r, c, b = config.resolution, config.channels, config.background_size
-        self.density = nn.Parameter(torch.zeros(1, 1, r, r, r) if config.start == "fog" else _blob(r))
+        self.density: Tensor = nn.Parameter(_first_density(config))
         color = config.color_scale * torch.randn(1, c, r, r, r, generator=generator)
-        self.color = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
+        self.color: Tensor = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
         self.background = nn.Parameter(config.color_scale * torch.randn(1, c, b, b, generator=generator))
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
@@ -113,8 +115,11 @@ class VoxelGrid(nn.Module):
         return F.grid_sample(values, where, align_corners=False)[0, :, 0, 0].T
 
 
-def _blob(resolution: int) -> Tensor:
-    """Return the raw density of `GridConfig.start` "blob", [1, 1, z, y, x]."""
-    along = (torch.arange(resolution) + 0.5) * 2 / resolution - 1
-    radius = torch.stack(torch.meshgrid(along, along, along, indexing="ij")).norm(dim=0)
-    return (_BLOB_PEAK * (1 - radius / BLOB_RADIUS)).clamp(min=-_BLOB_PEAK)[None, None]
+def _first_density(config: GridConfig) -> Tensor:
+    """Return the raw density of `GridConfig.start`, [1, 1, z, y, x]."""
+    along = (torch.arange(config.resolution) + 0.5) * 2 / config.resolution - 1
+    radius = torch.stack(torch.meshgrid(along, along, along, indexing="ij")).norm(dim=0)[None, None]
+    if config.start == "fog":
+        return torch.zeros_like(radius)
+    peak, at_zero = _BLOBS[config.start]
+    return (peak * (1 - radius / at_zero)).clamp(min=-peak)

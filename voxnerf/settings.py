@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 BackgroundMapping = Literal["published", "seamless"]
-Start = Literal["fog", "blob"]
+Start = Literal["fog", "blob", "dreamfusion"]
 Kernel = Literal["auto", "torch", "numba", "triton"]
 
 EMPTINESS_SCALE = 10.0
@@ -32,6 +32,8 @@ class GridConfig:
             and repeats the border at the poles.
         start: the first density. "fog" is SJC's, raw density 0 everywhere. "blob" is a ball in the middle of
             nothing: raw density 4 (1 - r / (0.58 half_size)), at least -4, at distance r from the centre.
+            "dreamfusion" is threestudio's for DreamFusion and Magic3D: 10 (1 - r / (0.5 half_size)), here at
+            least -10.
         color_scale: standard deviation of the first colors, of grid and background; 1 is SJC's.
     """
 

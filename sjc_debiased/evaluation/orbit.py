@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from sjc_debiased.loading import load_model
 from sjc_debiased.models import choose_model, fingerprint, weights_of
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, RunError
+from sjc_debiased.scene import make_grid
+from sjc_debiased.seeing import decoder_of
+from sjc_debiased.settings import Viewing
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import VoxelGrid
-from voxnerf.render import render
 from voxnerf.settings import GridConfig
 from voxnerf.trial import usable_kernel
 
@@ -29,6 +30,8 @@ of the authors' evaluation fork of SJC (height and ground distance frozen at hal
 
 FACE_ELEVATION_DEG = 15.0
 """Where faces are counted: from 35 degrees above, a muzzle hides what lies under it."""
+
+_RGB_RAYS = 4  # along each side of a pixel that no decoder enlarges
 
 
 @cache
@@ -63,7 +66,7 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
             f"changed since {folder} was made. Make the run again."
         )
     denoiser = model_of(location, device)
-    grid = VoxelGrid(replace(part(GridConfig, options), channels=denoiser.channels))
+    grid = make_grid(part(GridConfig, options), part(Viewing, options), denoiser.channels)
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
     grid.load_state_dict(tensors)
@@ -90,12 +93,14 @@ def spiral_order() -> list[int]:
 def pictures(grid: VoxelGrid, denoiser: Denoiser, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
     """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].
 
-    One ray per latent pixel, as in training, decoded by the model's own decoder.
+    One ray per latent pixel, as in training, decoded by the model's own decoder; a scene of RGB has
+    4 x 4 rays there.
     """
+    decode = decoder_of(grid, denoiser)
     images, opacities = [], []
     for camera in cameras:
-        seen = render(grid, camera)
-        images.append(denoiser.decode(seen.latent).cpu())
+        seen = grid.render(camera.resized(_RGB_RAYS) if grid.rgb else camera)
+        images.append(decode(seen.latent).cpu())
         opacities.append(seen.opacity.cpu())
     return torch.cat(images), torch.stack(opacities)
 

@@ -1,0 +1,97 @@
+"""DreamFusion by its presets: what they resolve to, and a run of each on a tiny model."""
+
+import json
+
+import pytest
+import torch
+
+from sjc_debiased.config import resolve
+from sjc_debiased.evaluation.orbit import load_scene, pictures
+from sjc_debiased.frameworks import FRAMEWORKS
+from sjc_debiased.options import OptionError
+from sjc_debiased.profiles import STABLE_DIFFUSION, Profile
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.settings import Settings, Viewing
+from tests.options import options
+from tests.test_config import of
+from voxnerf.cameras import orbit
+from voxnerf.shaded_grid import ShadedGrid
+
+NAMES = sorted(FRAMEWORKS)
+
+
+def run_of(profile=STABLE_DIFFUSION, **given):
+    (run,) = resolve(options(prompt=("a cat",), **given), profile, "sd", "0")
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_of_dreamfusion(name):
+    run = run_of(preset=name)
+    highest = 45.0 if name.endswith("sd") else 90.0
+    assert run.viewing == Viewing("dreamfusion", highest, "dreamfusion")
+    s = run.settings
+    assert (s.orientation_start, s.orientation_end, s.sparsity_weight) == (10.0, 1000.0, 1.0)
+    assert (s.emptiness_weight, s.depth_weight, s.background_lr) == (0.0, 0.0, 1e-3)
+    assert (run.field.start, run.field.color_scale) == ("dreamfusion", 0.0)
+    assert run.preset == name
+    assert (s.clip.start, run.prompting.views, run.prompting.masked_lm) == (None, "sjc", None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_debias_adds_the_bound_of_the_model_and_the_prompts(name):
+    run = run_of(preset=name, debias=True)
+    assert run == run_of(preset=f"{name}-dsds")
+    assert (run.settings.clip.start, run.settings.clip.end) == (2.0, 8.0)
+    assert (run.prompting.views, run.prompting.masked_lm) == ("dsds", STABLE_DIFFUSION.masked_lm)
+    pixels = run_of(Profile(clip_start=0.5, clip_end=2.0), preset=name, score_debias=True)
+    assert (pixels.settings.clip.start, pixels.settings.clip.end) == (0.5, 2.0)
+    assert (pixels.prompting.views, pixels.preset) == ("sjc", "custom"), "the paper's own, App. A.4"
+    with pytest.raises(OptionError, match="--debias means --preset dsds"):
+        run_of(preset="static-low", debias=True)
+
+
+def test_what_dreamfusion_does_not_set_is_the_models_and_options_win():
+    profile = Profile(resolution=48, half_size=0.6, n_steps=1500, guidance=30.0, lr=0.15, start="blob")
+    run = run_of(profile, preset="dreamfusion-sd")
+    assert (run.field.resolution, run.field.half_size, run.settings.lr) == (48, 0.6, 0.15)
+    assert (run.n_steps, run.guidance.scale, run.field.start) == (1500, 30.0, "dreamfusion")
+    assert run_of(profile, preset="dreamfusion-sd", emptiness_weight=7.0).settings.emptiness_weight == 7.0
+    assert run_of(profile).viewing == Viewing()
+
+
+def test_sjc_has_none_of_it():
+    run = of()
+    assert (run.cameras, run.light, run.sparsity_weight, run.orientation_end) == ("sjc", None, 0.0, 0.0)
+    assert Settings().orientation_weight_at(9) == 0
+
+
+def test_a_lit_run_is_read_back_as_what_it_was(command):
+    """Through the tiny model's encoder to its folder: a scene of RGB, with its pictures and its mesh."""
+    code, (folder,) = command("--preset", "dreamfusion-sd", "--score_debias", "--n_steps", "20")
+    assert code == 0
+    resolved = json.loads((folder / "options.json").read_text())["resolved"]
+    assert (resolved["light"], resolved["cameras"]) == ("dreamfusion", "dreamfusion")
+    _, grid, denoiser = load_scene(folder)
+    assert isinstance(grid, ShadedGrid)
+    assert grid.config.density_shift == 0
+    assert torch.equal(grid.color, RunReader(folder).tensors()["grid.color"])
+    images, opacities = pictures(grid, denoiser, orbit(2, denoiser.size, 15.0))
+    assert images.shape == (2, 3, 32, 32)
+    assert opacities.shape == (2, 32, 32)
+    with torch.no_grad():
+        alone = grid.render(orbit(1, 32, 15.0)[0]).latent
+    torch.testing.assert_close(images[:1], alone.clamp(-1, 1))
+
+
+def test_a_lit_run_resumes_bit_for_bit(command, tmp_path):
+    """20 steps at once, and 10 and then 10: the same scene, lit in the second half."""
+    preset, other = ("--preset", "dreamfusion-sd", "--schedule_steps", "20"), str(tmp_path / "other")
+    _, (whole,) = command(*preset, "--n_steps", "20")
+    command(*preset, "--run_root", other, "--n_steps", "10")
+    command(*preset, "--run_root", other, "--n_steps", "20")
+    (parts,) = (p for p in (tmp_path / "other").iterdir() if p.is_dir())
+    ours, theirs = (RunReader(folder).tensors() for folder in (whole, parts))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert RunReader(parts).checkpoint.step == 20
