@@ -88,15 +88,16 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     if settings.depth_weight > 0:
         depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
         regularizer = regularizer + settings.depth_weight * depth_term
+    if rendering.roughness is not None:
+        regularizer = regularizer + settings.roughness_weight * rendering.roughness
 
     scene.optimizer.zero_grad()
     torch.autograd.backward([rendering.latent, regularizer], [-push, None])
     scene.optimizer.step()
     scene.done += 1
 
-    seen = Rendering(*(t.detach() for t in vars(rendering).values()))
     depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, camera, query.sigma, seen, direction.value, clip_value, depth_term)
+    return Step(step, camera, query.sigma, rendering.detached(), direction.value, clip_value, depth_term)
 
 
 def begin_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Callable[[], Step]]:

@@ -32,6 +32,7 @@ class Settings:
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
             multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
         depth_weight, depth_loss: of `center_depth_loss`.
+        roughness_weight: of the roughness of a field that has a surface.
     """
 
     n_steps: int = 10_000
@@ -45,6 +46,7 @@ class Settings:
     emptiness_multiplier: float = 20.0
     depth_weight: float = 0.0
     depth_loss: DepthLoss = "published"
+    roughness_weight: float = 0.0
 
     def emptiness_weight_at(self, step: int) -> float:
         """Return the weight of the emptiness loss at a step."""

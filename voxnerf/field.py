@@ -27,12 +27,20 @@ class Rendering:
         depth: [height, width], expected distance along the ray; the background counts as 10.
         opacity: [height, width], 1 - what is left for the background.
         emptiness: scalar, mean of log(1 + emptiness_scale * w) over all samples x rays.
+        roughness: scalar, mean of 1 - cos of the angle between the normals at an edge's two ends; None of a
+            field without a surface.
     """
 
     latent: Tensor
     depth: Tensor
     opacity: Tensor
     emptiness: Tensor
+    roughness: Tensor | None = None
+
+    def detached(self) -> Rendering:
+        """Return the same without gradient."""
+        held = self.latent.detach(), self.depth.detach(), self.opacity.detach(), self.emptiness.detach()
+        return Rendering(*held, None if self.roughness is None else self.roughness.detach())
 
 
 class Field(Protocol):

@@ -52,7 +52,8 @@ def _failure(grid: VoxelGrid, kernel: Kernel) -> str | None:
         if why := refusal(kernel, grid):
             return why
         with torch.enable_grad():
-            found = dict(vars(render(tried, orbit_camera(30, 20, 8, 8))))
+            seen = vars(render(tried, orbit_camera(30, 20, 8, 8)))
+            found = {name: t for name, t in seen.items() if t is not None}
             loss = torch.stack([tensor.sum() for tensor in found.values()]).sum()
             slopes = torch.autograd.grad(loss, list(grid.parameters()))
         names = (f"the gradient of {name}" for name, _ in grid.named_parameters())
