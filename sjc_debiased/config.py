@@ -20,7 +20,7 @@ _Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, View
 _MOST_VOXELS = 512
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
-_NO_OPTIONS = {"channels", "density_shift", "step_ratio", "background_size"}
+_NO_OPTIONS = {"channels", "density_shift", "step_ratio", "background_size", "roughness_weight"}
 """What no option sets."""
 _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda value: value >= 1, ("n_steps", "n_noise", "schedule_steps")),

@@ -103,6 +103,8 @@ def _regularizer(settings: Settings, step: int, rendering: Rendering) -> tuple[T
         total = total + settings.depth_weight * depth_term
     if rendering.orientation is not None:
         total = total + settings.orientation_weight_at(step) * rendering.orientation
+    if rendering.roughness is not None:
+        total = total + settings.roughness_weight * rendering.roughness
     if settings.sparsity_weight > 0:
         total = total + settings.sparsity_weight * sparsity_loss(rendering.opacity)
     return total, depth_term

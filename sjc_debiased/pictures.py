@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sjc_debiased.clipping import clip
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
 from sjc_debiased.runs import atomic
 from sjc_debiased.seeing import decoder_of, looking_size

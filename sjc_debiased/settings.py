@@ -35,6 +35,7 @@ class Settings:
         orientation_start, orientation_end: weight of a lit field's `Rendering.orientation`, which grows
             linearly over the first half of the schedule's steps.
         sparsity_weight: of `sparsity_loss`.
+        roughness_weight: of the roughness of a field that has a surface.
     """
 
     n_steps: int = 10_000
@@ -51,6 +52,7 @@ class Settings:
     orientation_start: float = 0.0
     orientation_end: float = 0.0
     sparsity_weight: float = 0.0
+    roughness_weight: float = 0.0
 
     def emptiness_weight_at(self, step: int) -> float:
         """Return the weight of the emptiness loss at a step."""

@@ -527,12 +527,12 @@ def test_the_nearest_triangle_shows_as_in_a_naive_loop():
 
 
 def test_many_triangles_are_tried_in_parts(monkeypatch):
-    from voxnerf import zbuffer
+    from voxnerf import raster
 
     ball = trimesh.creation.icosphere(2, 0.5)
     camera = orbit_camera(10, 10, 40, 40)
     whole = rasterize(*camera.project(ball.vertices), ball.faces, 40, 40)
-    monkeypatch.setattr(zbuffer, "_CANDIDATES", 50)
+    monkeypatch.setattr(raster, "_CANDIDATES", 50)
     parts = rasterize(*camera.project(ball.vertices), ball.faces, 40, 40)
     np.testing.assert_array_equal(whole.z, parts.z)
     assert (whole.face >= 0).sum() > 100

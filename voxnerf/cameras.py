@@ -46,11 +46,14 @@ class Camera:
 
         What is not ahead (<= 0) has no place in the picture; its pixel means nothing.
         """
-        local = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
-        ahead = -local[:, 2]
-        focal, center = np.diag(self.intrinsics)[:2], -self.intrinsics[:2, 2]
+        column, row, ahead = self.world_to_pixels @ np.concatenate([points.T, np.ones((1, len(points)))])
         with np.errstate(divide="ignore", invalid="ignore"):
-            return local[:, :2] / ahead[:, None] * focal + center, ahead
+            return np.stack([column, row], 1) / ahead[:, None], ahead
+
+    @property
+    def world_to_pixels(self) -> np.ndarray:
+        """Return the projection [3, 4]: (x, y, z, 1) becomes (column, row, 1) times the distance ahead."""
+        return self.intrinsics @ np.linalg.inv(self.c2w)[:3]
 
     def resized(self, factor: int) -> Camera:
         """Return the camera with `factor` x `factor` rays per pixel, over the same field of view.

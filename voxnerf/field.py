@@ -28,6 +28,8 @@ class Rendering:
         opacity: [height, width], 1 - what is left for the background.
         emptiness: scalar, mean of log(1 + emptiness_scale * w) over all samples x rays.
         orientation: scalar, how far what is seen turns away from the camera; None of a field without normals.
+        roughness: scalar, mean of 1 - cos of the angle between the normals at an edge's two ends; None of a
+            field without a surface.
     """
 
     latent: Tensor
@@ -35,6 +37,7 @@ class Rendering:
     opacity: Tensor
     emptiness: Tensor
     orientation: Tensor | None = None
+    roughness: Tensor | None = None
 
     def detached(self) -> Rendering:
         """Return the same without gradient."""

@@ -66,21 +66,47 @@ def extract_mesh(
     """
     import trimesh
 
-    half_size = grid.config.half_size
     solid = find_solid(grid, snapshots, level)
+    half_size = grid.config.half_size
+    parts = solid.level, solid.dropped_parts, solid.dropped_share, solid.touches_walls
+    edge = 2 * half_size / grid.config.resolution
     vertices, faces = surface(solid, half_size, n_faces)
     normals = np.asarray(trimesh.Trimesh(vertices, faces, process=False).vertex_normals, dtype=np.float32)
-    painter = Painter(vertices, normals, faces, snapshots, 2 * half_size / grid.config.resolution)
+    return paint(vertices, normals, faces, snapshots, edge, texture_size, *parts)
+
+
+def paint(
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    faces: np.ndarray,
+    snapshots: Sequence[Snapshot],
+    edge: float,
+    texture_size: int,
+    level: float,
+    dropped_parts: int = 0,
+    dropped_share: float = 0.0,
+    touches_walls: bool = False,
+) -> Mesh:
+    """Color a surface from views; what is no color goes into the mesh as it is given.
+
+    Args:
+        vertices: float32 [n, 3]. normals: float32 [n, 3], unit length, outwards. faces: int64 [m, 3].
+        edge: scene units, how exactly the views know where the surface is.
+
+    Raises:
+        NoMeshError: no view sees the surface.
+    """
+    painter = Painter(vertices, normals, faces, snapshots, edge)
     return Mesh(
         vertices,
         normals,
         faces,
         painter.vertex_colors_u8,
         painter.texture(texture_size) if texture_size else None,
-        solid.level,
-        solid.dropped_parts,
-        solid.dropped_share,
-        solid.touches_walls,
+        level,
+        dropped_parts,
+        dropped_share,
+        touches_walls,
         silhouette_overlap(vertices, faces, ((s.camera, s.opacity) for s in snapshots)),
     )
 

@@ -50,6 +50,16 @@ class Solid:
     dropped_share: float
     touches_walls: bool
 
+    @property
+    def signed(self) -> np.ndarray:
+        """Return values [z, y, x] whose 0 is the surface: `raw` over the level's, positive inside.
+
+        Cavities are inside, and other parts outside.
+        """
+        values = self.raw - np.float32(_inverse_softplus(self.level))
+        values = np.where(self.inside & (values <= 0), np.float32(1), values)
+        return np.where(~self.inside & (values > 0), np.float32(-1), values)
+
 
 def find_solid(grid: VoxelGrid, snapshots: Sequence[Snapshot], level: float | None = None) -> Solid:
     """Find the object in a field.
@@ -123,21 +133,24 @@ def surface(solid: Solid, half_size: float, n_faces: int) -> tuple[np.ndarray, n
     Marching cubes, Taubin's smoothing (SIGGRAPH 1995: it does not shrink), and edge collapses until there
     are at most `n_faces`.
     """
-    import fast_simplification
-    import trimesh
     from skimage.measure import marching_cubes
-    from trimesh.smoothing import filter_taubin
 
-    level = _inverse_softplus(solid.level)
-    above, step = solid.raw > level, 1.0
-    values = np.where(solid.inside & ~above, level + step, solid.raw)  # cavities
-    values = np.where(~solid.inside & above, level - step, values)  # other parts
+    values = solid.signed
     # Two layers around it keep a surface closed that touches the walls.
-    padded = np.pad(values, 1, constant_values=min(level - step, values.min()))
-    vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="descent")
+    padded = np.pad(values, 1, constant_values=min(-1.0, values.min()))
+    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
     edge = 2 * half_size / len(solid.raw)
     # Volume axes are z, y, x; a value sits at its voxel's centre, and the padding adds one voxel.
-    mesh = trimesh.Trimesh(((vertices - 1 + 0.5) * edge - half_size)[:, ::-1], faces, process=True)
+    return smoothed(((vertices - 1 + 0.5) * edge - half_size)[:, ::-1], faces, n_faces)
+
+
+def smoothed(vertices: np.ndarray, faces: np.ndarray, n_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a surface after Taubin's smoothing and edge collapses, with at most `n_faces` triangles."""
+    import fast_simplification
+    import trimesh
+    from trimesh.smoothing import filter_taubin
+
+    mesh = trimesh.Trimesh(vertices, faces, process=True)
     filter_taubin(mesh, **_TAUBIN)
     vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int64)
     if len(faces) > n_faces:

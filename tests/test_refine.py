@@ -1,0 +1,91 @@
+"""The refine stage as a command: what it leaves, what it leaves alone, what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sjc_debiased import refine
+from sjc_debiased.run_files import RunReader
+from sjc_debiased.runs import FINISHED, write_json
+from tests.run_files import stats_of
+
+SMALL = ("--steps", "4", "--resolution", "8", "--faces", "200", "--texture", "64", "--device", "cpu")
+
+
+def bytes_in(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_is_refined_into_folders_of_its_own(command, solid_scenes, capsys):
+    _, (run,) = command("--emptiness_weight", "0", "--lr", "0.01", "--n_steps", "4")
+    before = bytes_in(run)
+    assert refine.main([str(run), *SMALL]) == 0
+    made = run / "refined"
+    assert f"refined into: {made}" in capsys.readouterr().out
+    after = bytes_in(run)
+    assert {p: data for p, data in after.items() if made not in p.parents} == before
+    about = json.loads((made / "refine.json").read_text())
+    assert (about["n_steps"], about["resolution"], about["roughness_weight"]) == (4, 8, 10_000)
+    assert about["seed"] == 2**31
+    assert [row["step"] for row in stats_of(made)] == [0, 1, 2, 3]
+    assert len(RunReader(made).previews) == 4
+    assert RunReader(made).turntable.stat().st_size > 0
+    result = RunReader(made).result
+    assert result["mesh"]["iou"] > 0.8
+    assert (made / "mesh.glb").exists()
+
+    assert refine.main([str(run), *SMALL, "--roughness_weight", "5"]) == 0
+    assert json.loads((run / "refined-2" / "refine.json").read_text())["roughness_weight"] == 5
+    assert {p: data for p, data in bytes_in(run).items() if p in after} == after, "nothing is overwritten"
+
+
+def test_a_run_without_an_object_is_refused_and_left_alone(command, capsys):
+    _, (run,) = command("--n_steps", "2", "--background", "published")
+    before = bytes_in(run)
+    assert refine.main([str(run), *SMALL]) == 2
+    assert "refine: a mesh needs" in capsys.readouterr().err
+    assert bytes_in(run) == before
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run folder that says that it is finished, without a checkpoint."""
+    options = {"n_steps": 60, "resolution": 12, "emptiness_weight": 1.0, "keep": [], "seed": 0}
+    told = dict.fromkeys(("prompt", "sent", "removed", "pmi", "normalized_pmi", "kept"))
+    write_json(tmp_path / "options.json", {"resolved": options, "view_prompts": told})
+    write_json(tmp_path / FINISHED, {})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--steps", "0"), "--steps must be at least 1"),
+        (("--resolution", "500"), "--resolution must be between 8 and 128"),
+        (("--roughness_weight", "nan"), "--roughness_weight must be finite"),
+        (("--level", "x"), "--level must be auto or a positive number"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(finished, capsys, arguments, message):
+    assert refine.main([str(finished), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert "torch" not in vars(refine)
+
+
+def test_folders_that_are_no_finished_run_are_refused(finished, tmp_path, capsys):
+    assert refine.main([str(tmp_path / "nowhere")]) == 2
+    assert "readable options.json" in capsys.readouterr().err
+    (finished / FINISHED).unlink()
+    assert refine.main([str(finished)]) == 2
+    assert "is not finished" in capsys.readouterr().err
+
+
+def test_the_command_is_light_until_it_works(tmp_path):
+    code = "import sys; from sjc_debiased import refine; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode
+        == 0
+    )
