@@ -20,6 +20,7 @@ except ModuleNotFoundError:
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved, by_option, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
+from sjc_debiased.extras import check_watching
 from sjc_debiased.identity import RunIndex, check_same_options, is_finished
 from sjc_debiased.mesh_settings import settings_of
 from sjc_debiased.options import MeshOptions, OptionError, Options
@@ -69,6 +70,7 @@ def run(options: Options, command: list[str]) -> int:
     from sjc_debiased.models import check_words, choose_model, identify
 
     basic, machine_options, mesh = options.basic, options.machine, settings_of(options.mesh)
+    check_watching(options.watch, machine_options.pack)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     local, resume = machine_options.local_files_only, machine_options.resume

@@ -135,6 +135,21 @@ def check_same_options(folder: Path, resolved: Resolved) -> None:
         )
 
 
+def check_unchanged(folder: Path) -> None:
+    """Refuse a run that is not what its options say, because it was changed by hand while it went on.
+
+    Raises:
+        RunError: names the changes; or the folder has no readable options.
+    """
+    if changes := RunReader(folder).changed_by_hand:
+        said = ", ".join(f"{c['name']} {c['value']} from step {c['step']} on" for c in changes[:4])
+        more = f", and {len(changes) - 4} more" if len(changes) > 4 else ""
+        raise RunError(
+            f"what is compared must be as its options say. {folder} was changed by hand ({said}{more}). Take "
+            "it out of the folder of runs, and make it again untouched."
+        )
+
+
 def saved_options(folder: Path) -> dict | None:
     """Return the resolved options that a run folder was made with, or None where there are none."""
     try:

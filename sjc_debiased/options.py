@@ -175,6 +175,18 @@ class MachineOptions:
 
 
 @dataclass(frozen=True)
+class WatchOptions:
+    """Looking at a run while it goes on (docs/viewing.md)."""
+
+    viewer: Annotated[bool, _OFF] = False
+    """Show the object in the browser, to turn, pause and change it. Needs viser."""
+    viewer_host: str = "127.0.0.1"
+    """Address that the viewer listens at. 0.0.0.0: whoever reaches this machine can look, and change."""
+    tensorboard: Annotated[bool, _OFF] = False
+    """Write the log and the previews for TensorBoard, too. Needs tensorboard."""
+
+
+@dataclass(frozen=True)
 class Options:
     """Turn a prompt into a 3D object with Score Jacobian Chaining, debiased as D-SDS does it."""
 
@@ -183,3 +195,4 @@ class Options:
     sjc: OmitArgPrefixes[SJCOptions] = field(default_factory=SJCOptions)
     mesh: OmitArgPrefixes[MeshOptions] = field(default_factory=MeshOptions)
     machine: OmitArgPrefixes[MachineOptions] = field(default_factory=MachineOptions)
+    watch: OmitArgPrefixes[WatchOptions] = field(default_factory=WatchOptions)

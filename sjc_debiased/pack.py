@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +16,9 @@ from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step, begin_step
 from sjc_debiased.session import Session
+from sjc_debiased.watch import Watcher
+
+_ASK_AGAIN_S = 0.05
 
 Job = tuple[Resolved, AbstractContextManager[Session]]
 """A run, and what opens its folder when its turn comes (`prepare.open_session`)."""
@@ -39,7 +44,13 @@ class Ended:
         return self.error is None and self.session is not None and self.session.remaining_steps > 0
 
 
-def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool = False) -> Iterator[Ended]:
+def run_packed(
+    jobs: Iterable[Job],
+    denoiser: Denoiser,
+    pack: int,
+    quiet: bool = False,
+    watchers: Sequence[Watcher] = (),
+) -> Iterator[Ended]:
     """Optimise runs to their results, `pack` of them at a time; yield each as it ends.
 
     A run is opened when there is room for it. One that ends or fails leaves the rest running. After Ctrl-C or
@@ -47,6 +58,7 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
 
     Args:
         quiet: without a progress bar.
+        watchers: look at every run after each of its steps.
     """
     jobs = list(jobs)
     waiting = iter(jobs)
@@ -79,6 +91,7 @@ def run_packed(jobs: Iterable[Job], denoiser: Denoiser, pack: int, quiet: bool =
                 try:
                     if step:
                         session.record(step, stopping)
+                        _show(session, step, watchers, stop)
                     bar.update(step is not None)
                     if error is None and session.remaining_steps == 0:
                         bar.refresh()
@@ -119,6 +132,17 @@ def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None
     return [_end(begun.get(id(s))) for s in sessions]
 
 
+def _show(session: Session, step: Step, watchers: Sequence[Watcher], stop: list[int]) -> None:
+    """Show a run to its watchers; wait while one of them wishes it, unless the run is ending."""
+    while True:
+        wishes = {watcher.between_steps(session, step) for watcher in watchers}
+        if "stop" in wishes and not stop:
+            stop.append(signal.SIGTERM)
+        if "wait" not in wishes or stop or session.remaining_steps == 0:
+            return
+        time.sleep(_ASK_AGAIN_S)
+
+
 def _end(begun: Callable[[], Step] | Exception | None) -> tuple[Step | None, Exception | None]:
     if begun is None or isinstance(begun, Exception):
         return None, begun
@@ -130,8 +154,14 @@ def _end(begun: Callable[[], Step] | Exception | None) -> tuple[Step | None, Exc
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """Yield a list that is empty until SIGINT or SIGTERM comes; a second one stops at once."""
+    """Yield a list that is empty until SIGINT or SIGTERM comes; a second one stops at once.
+
+    Signals come to the main thread alone; in another the list stays empty until a watcher wishes to stop.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def note(number, frame):
         if received:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert, find_masked_lm
 from sjc_debiased.bars import compile_bar
+from sjc_debiased.by_hand import repeat_changes
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
@@ -168,6 +169,8 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
         )
         scene, views = build_scene(run, prompts, denoiser, machine.kernel)
         session = Session(scene, views, work.choice.profile, denoiser, folder, state, work.mesh)
+        if changes := repeat_changes(scene, folder):
+            tqdm.write(f"changed by hand before, and going on so: {changes} changes, in no table")
         try:
             yield session
         finally:

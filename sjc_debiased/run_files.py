@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RESOLVED = "resolved"
+_BY_HAND = "changed_by_hand"
 _MACHINE = ("device", "precision")
 
 
@@ -43,6 +44,17 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
         record: of `record.record`, or `RunReader.record`.
     """
     write_json(folder / OPTIONS, {_RESOLVED: as_json(run), **record})
+
+
+def write_changes(folder: Path, changes: list[dict]) -> None:
+    """Write into `options.json` what was changed by hand (`RunReader.changed_by_hand`), in place of before.
+
+    Raises:
+        RunError: the folder has no readable `options.json`.
+    """
+    about = RunReader(folder).everything
+    rest = {key: value for key, value in about.items() if key != _BY_HAND}
+    write_json(folder / OPTIONS, rest | ({_BY_HAND: changes} if changes else {}))
 
 
 def as_json(run: Resolved) -> dict:
@@ -112,7 +124,7 @@ class RunReader:
         Raises:
             RunError: the folder has no readable `options.json`.
         """
-        options = {k: v for k, v in self._written[_RESOLVED].items() if k not in _MACHINE}
+        options = {k: v for k, v in self.everything[_RESOLVED].items() if k not in _MACHINE}
         later = defaults() | {"schedule_steps": options["n_steps"]}
         return json.loads(json.dumps(later)) | options
 
@@ -123,7 +135,7 @@ class RunReader:
         Raises:
             RunError: as `options`.
         """
-        return {k: v for k, v in self._written.items() if k != _RESOLVED}
+        return {k: v for k, v in self.everything.items() if k != _RESOLVED}
 
     @property
     def digest(self) -> str:
@@ -132,7 +144,7 @@ class RunReader:
         Raises:
             RunError: as `options`.
         """
-        written = json.dumps(self._written[_RESOLVED], sort_keys=True)
+        written = json.dumps(self.everything[_RESOLVED], sort_keys=True)
         return hashlib.sha256(written.encode()).hexdigest()[:16]
 
     @property
@@ -142,7 +154,7 @@ class RunReader:
         Raises:
             RunError: as `options`.
         """
-        machine = self.record.get("machine", self._written[_RESOLVED])  # older ones had it in the options
+        machine = self.record.get("machine", self.everything[_RESOLVED])  # older ones had it in the options
         return machine.get("precision") if isinstance(machine, dict) else None
 
     @property
@@ -274,7 +286,16 @@ class RunReader:
         return load_checkpoint(checkpoint)
 
     @property
-    def _written(self) -> dict:
+    def changed_by_hand(self) -> list[dict]:
+        """Return what was changed while the run went on: "step", the first one of it, "name", and "value".
+
+        Raises:
+            RunError: as `options`.
+        """
+        return list(self.record.get(_BY_HAND, ()))
+
+    @property
+    def everything(self) -> dict:
         """Return `options.json` as it is written.
 
         Raises:

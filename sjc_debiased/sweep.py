@@ -17,6 +17,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
 from sjc_debiased.config import Resolved, resolve
+from sjc_debiased.extras import check_watching
 from sjc_debiased.identity import RunIndex, is_finished
 from sjc_debiased.machine import choose_machine
 from sjc_debiased.mesh_settings import settings_of
@@ -56,6 +57,7 @@ _INSTEAD = {
     "seed": "Write --seeds.",
     "dry_run": "Write --plan.",
     "resume": "Leave it out: the same command goes on by itself.",
+    "viewer": "Look at its runs with python -m sjc_debiased.viewer RUN, which cannot change them.",
 }
 """The options of a run that a sweep has others for."""
 
@@ -131,6 +133,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     mesh = settings_of(o.run.mesh)
     suite = load_suite(o.suite)
     part, parts = _shard(o.shard)
+    check_watching(o.run.watch, machine_options.pack)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     weights = identify(choice, machine_options.local_files_only)
@@ -183,7 +186,7 @@ def _check(run: Options) -> None:
         OptionError: one of them was given.
     """
     given, plain = (
-        vars(o.basic) | vars(o.method) | vars(o.machine) for o in (run, Options(Basic(prompt=())))
+        vars(o.basic) | vars(o.method) | vars(o.machine) | vars(o.watch) for o in (run, Options(Basic(prompt=())))
     )
     for name, remedy in _INSTEAD.items():
         if given[name] != plain[name]:

@@ -16,6 +16,7 @@ from sjc_debiased.models import Choice
 from sjc_debiased.options import OptionError, Options
 from sjc_debiased.runs import FinishedError, RunError
 from sjc_debiased.settings import Prompting
+from sjc_debiased.watch import watchers_of
 
 if TYPE_CHECKING:
     from prompts.debias import ViewPrompts
@@ -99,7 +100,8 @@ def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
     work = replace(work, machine=try_kernel(work.machine, options.kernel, work.todo[0], denoiser))
     print(f"renderer: {work.machine.why_kernel}", flush=True)
     jobs = [(run, open_session(run, work, denoiser)) for run in work.todo]
-    yield from run_packed(jobs, denoiser, options.pack, work.quiet)
+    watchers = watchers_of(work.options.watch, denoiser)
+    yield from run_packed(jobs, denoiser, options.pack, work.quiet, watchers)
 
 
 def told(ended: Ended) -> tuple[str, str | None]:

@@ -2,7 +2,15 @@
 
 from dataclasses import fields
 
-from sjc_debiased.options import Basic, MachineOptions, MeshOptions, MethodOptions, Options, SJCOptions
+from sjc_debiased.options import (
+    Basic,
+    MachineOptions,
+    MeshOptions,
+    MethodOptions,
+    Options,
+    SJCOptions,
+    WatchOptions,
+)
 from sjc_debiased.sweep import SweepOptions
 
 GROUPS = {
@@ -11,6 +19,7 @@ GROUPS = {
     "sjc": SJCOptions,
     "mesh": MeshOptions,
     "machine": MachineOptions,
+    "watch": WatchOptions,
 }
 
 

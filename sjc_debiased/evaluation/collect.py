@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
+from sjc_debiased.identity import check_unchanged
 from sjc_debiased.record import short_commit
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import run_folders
@@ -50,7 +51,7 @@ def collect(run_root: Path) -> list[Measured]:
 
     Raises:
         ValueError: two runs are not of one experiment, or were not measured by the same networks.
-        RunError: the options of a measured run cannot be read.
+        RunError: the options of a measured run cannot be read, or it was changed by hand.
     """
     found: dict[tuple, Measured] = {}
     seen: dict[tuple[str, str], tuple[Path, object]] = {}
@@ -59,6 +60,7 @@ def collect(run_root: Path) -> list[Measured]:
         if metrics is None:
             continue
         run = RunReader(folder)
+        check_unchanged(folder)
         r, commit = run.options, short_commit(run.record.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
         _check_alike(folder, r, metrics, seen)

@@ -1,0 +1,46 @@
+"""The contract of what looks at runs while they go on: the viewer, the TensorBoard mirror, the app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from sjc_debiased.denoiser import Denoiser
+    from sjc_debiased.optimize import Step
+    from sjc_debiased.options import WatchOptions
+    from sjc_debiased.session import Session
+
+Wish = Literal["go on", "wait", "stop"]
+
+
+class Watcher(Protocol):
+    """Look at runs between their steps, on the thread of the loop."""
+
+    def between_steps(self, session: Session, step: Step) -> Wish:
+        """Look at a run after a step, which is logged by then.
+
+        Its scene may be rendered without gradient, and changed through `by_hand`; nothing else of it, and
+        nothing random that is shared, may be touched.
+
+        Args:
+            step: the record of the step; its number is `session.scene.done - 1`.
+
+        Returns:
+            "go on"; "wait", to be asked again before the next step; or "stop", which saves all runs after
+            their next step and ends them, as Ctrl-C does.
+        """
+        ...
+
+
+def watchers_of(wanted: WatchOptions, denoiser: Denoiser) -> list[Watcher]:
+    """Return what looks at the runs of a command, each imported when it is asked for."""
+    watchers: list[Watcher] = []
+    if wanted.tensorboard:
+        from sjc_debiased.tensorboard import TensorBoard
+
+        watchers.append(TensorBoard())
+    if wanted.viewer:
+        from sjc_debiased.viewer import Viewer
+
+        watchers.append(Viewer(denoiser, wanted.viewer_host))
+    return watchers
