@@ -1,0 +1,74 @@
+"""A run's log for TensorBoard: the numbers of `stats.jsonl` and the previews, and nothing of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from sjc_debiased.optimize import Step
+from sjc_debiased.pictures import PREVIEW_PANELS, read_picture
+from sjc_debiased.run_files import RunReader, previewed_step
+from sjc_debiased.runs import STATS
+from sjc_debiased.session import Session
+from sjc_debiased.watch import Wish
+
+PLACE = "tensorboard"
+"""The folder in a run folder; `tensorboard --logdir RUN_ROOT` shows those of all runs."""
+_PANELS = ", ".join(PREVIEW_PANELS)
+
+
+class TensorBoard:
+    """Copy what runs log into event files beside the log; a `Watcher`.
+
+    A run that goes on has its files written anew, all of them, so that they never say more than the log.
+    """
+
+    def __init__(self):
+        self._copies: dict[Path, _Copy] = {}
+
+    def between_steps(self, session: Session, step: Step) -> Wish:
+        """Copy what the log has got since the last time.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        folder = session.folder
+        if folder not in self._copies:
+            self._copies[folder] = _Copy(folder)
+        self._copies[folder].go_on()
+        if session.remaining_steps == 0:
+            self._copies.pop(folder).close()
+        return "go on"
+
+
+class _Copy:
+    """Hold the event files of one run, and how far they are."""
+
+    def __init__(self, folder: Path):
+        shutil.rmtree(folder / PLACE, ignore_errors=True)
+        self._run, self._writer = RunReader(folder), SummaryWriter(str(folder / PLACE))
+        self._log = folder / STATS
+        self._size = self._rows = 0
+        self._shown: set[Path] = set()
+
+    def go_on(self) -> None:
+        size = self._log.stat().st_size
+        if size == self._size:  # asked after every step, and written to every tenth
+            return
+        self._size = size
+        for row in self._run.stats(after=self._rows):
+            self._rows += 1
+            for name, value in row.items():
+                if name != "step" and isinstance(value, (int, float)):
+                    self._writer.add_scalar(name, value, row["step"])
+        for path in self._run.previews:
+            if path not in self._shown and previewed_step(path) <= self._rows:
+                image = read_picture(path)
+                self._writer.add_image(_PANELS, image, previewed_step(path), dataformats="HWC")
+                self._shown.add(path)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
