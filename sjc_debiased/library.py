@@ -35,7 +35,7 @@ def load(model: str = "auto", device: str = "auto", precision: PrecisionName = "
     Raises:
         ValueError: an argument is none of these, or the model is out of reach or not to be used.
     """
-    with _speaking_of_arguments():
+    with speaking_of_arguments():
         machine = choose_machine(device, precision)
         return load_denoiser(machine, choose_model(model, machine.device), local_files_only=False)
 
@@ -70,7 +70,7 @@ def generate(
         raise ValueError(f"preset must be {', '.join(PRESETS)}. It is {preset!r}. Choose one.")
     if denoiser and model == "auto":  # which of them is loaded, only its name says
         raise ValueError("model must name what denoiser is. It is 'auto'. Write what `load` was given.")
-    with _speaking_of_arguments():
+    with speaking_of_arguments():
         machine = choose_machine(str(denoiser.device) if denoiser else "auto")
         choice = choose_model(model, machine.device)
         basic = Basic((prompt,), model=model, seed=seed, n_steps=n_steps)
@@ -89,7 +89,7 @@ def generate(
 
 
 @contextmanager
-def _speaking_of_arguments() -> Iterator[None]:
+def speaking_of_arguments() -> Iterator[None]:
     """Let errors speak of a function's arguments where the command's speak of its options."""
     try:
         yield

@@ -26,8 +26,8 @@ class Watcher(Protocol):
             step: the record of the step; its number is `session.scene.done - 1`.
 
         Returns:
-            "go on"; "wait", to be asked again before the next step; or "stop", which saves all runs after
-            their next step and ends them, as Ctrl-C does.
+            "go on"; "wait", to be asked again before the next step; or "stop", which saves every run
+            after the step that it does next, and ends it, as Ctrl-C does.
         """
         ...
 

@@ -1,6 +1,9 @@
 """Small models in the real formats, with random weights, and the golden numbers."""
 
+import json
 import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,6 +15,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU kernels run on the CPU, slowly
 
+from sjc_debiased.profiles import Profile
 from tests.small_models import write_bert, write_pipeline
 from voxnerf.grid import VoxelGrid
 
@@ -90,3 +94,31 @@ def command(eps_folder, tmp_path):
         return code, folders
 
     return call
+
+
+@pytest.fixture
+def strict(tmp_path):
+    """What makes pairs of the embedded model's words, without the model: for what is refused before."""
+    from sjc_debiased.machine import choose_machine
+    from sjc_debiased.models import choose_model
+    from sjc_debiased.pair import PairMaker
+
+    return PairMaker(choose_machine("cpu"), choose_model("menagerie", "cpu"), None, tmp_path / "runs", 30)
+
+
+@pytest.fixture
+def maker(eps_folder, bert_folder, tmp_path, monkeypatch):
+    """What makes pairs with a tiny model, whose runs leave a turntable of one byte."""
+    from sjc_debiased.pair import pair_maker
+    from sjc_debiased.session import Session
+
+    small = {"resolution": 12, "guidance": 2.0, "emptiness_weight": 1.0, "n_steps": 30}
+    folder = shutil.copytree(eps_folder, tmp_path / "model")
+    (folder / "profile.json").write_text(json.dumps(asdict(Profile(**small, masked_lm=str(bert_folder)))))
+
+    def finish(self, quiet=False):
+        (self.folder / "turntable.mp4").write_bytes(b"x")
+        (self.folder / "result.json").write_text(json.dumps({"mesh": {"error": "nothing there"}}))
+
+    monkeypatch.setattr(Session, "finish", finish)
+    return pair_maker(str(folder), "cpu", tmp_path / "runs", most_steps=30)

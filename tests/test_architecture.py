@@ -17,6 +17,7 @@ ALLOWED = {
     "adapt_if.py": {"sjc_debiased"},
     "sjc_debiased": {"sjc_debiased", "voxnerf", "prompts"},
     "run_sjc.py": OURS,
+    "app.py": {"sjc_debiased"},
 }
 MAKES_MODELS = ROOT / "sjc_debiased/loading.py"  # names the adapters, inside functions
 METHOD_ALONE = (
