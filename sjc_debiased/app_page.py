@@ -111,12 +111,12 @@ def _grow(
 
     try:
         with speaking_of_arguments():
-            runs = maker.plan(prompt, seed, n_steps)
+            work = maker.plan(prompt, seed, n_steps)
     except (ValueError, RunError) as error:
         yield show(str(error))
         return
     yield show("the scenes are made ...")
-    for new in maker.make(runs, stop):
+    for new in maker.make(work, stop):
         if isinstance(new, Growing):
             state[new.preset][0] = new.image_u8
             said[new.preset] = f"step {new.done} of {new.n_steps}"

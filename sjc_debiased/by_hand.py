@@ -10,7 +10,8 @@ from typing import Any, Literal
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance import Guidance
 from sjc_debiased.optimize import Scene
-from sjc_debiased.run_files import RunReader, write_changes
+from sjc_debiased.run_files import BY_HAND, RunReader
+from sjc_debiased.runs import OPTIONS, write_json
 
 Name = Literal["clip", "guidance"]
 Value = float | list[float]
@@ -41,7 +42,7 @@ def change(scene: Scene, folder: Path, name: Name, value: Value) -> None:
     """
     changed = _changed(scene, name, value)
     entry = {"step": scene.done, "name": name, "value": value}
-    write_changes(folder, [*RunReader(folder).changed_by_hand, entry])
+    _write(folder, [*RunReader(folder).changed_by_hand, entry])
     _take(scene, changed)
 
 
@@ -61,8 +62,13 @@ def repeat_changes(scene: Scene, folder: Path) -> int:
     for entry in kept:
         _take(scene, _changed(scene, entry["name"], entry["value"]))
     if kept != written:
-        write_changes(folder, kept)
+        _write(folder, kept)
     return len(kept)
+
+
+def _write(folder: Path, changes: list[dict]) -> None:
+    rest = {key: value for key, value in RunReader(folder).everything.items() if key != BY_HAND}
+    write_json(folder / OPTIONS, rest | ({BY_HAND: changes} if changes else {}))
 
 
 def _changed(scene: Scene, name: str, value: Any) -> Guidance | ClipSchedule:

@@ -15,6 +15,7 @@ from sjc_debiased.config import Resolved, resolve
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.identity import find_run
 from sjc_debiased.machine import Machine, choose_machine
+from sjc_debiased.mesh_settings import DEFAULT_MESH
 from sjc_debiased.models import Choice, check_words, choose_model, identify
 from sjc_debiased.optimize import Step
 from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
@@ -26,6 +27,7 @@ from sjc_debiased.runs import FinishedError, check_run_root
 from sjc_debiased.session import Session
 from sjc_debiased.viewer_pictures import picture
 from sjc_debiased.watch import Wish
+from sjc_debiased.work import Work
 from voxnerf.cameras import orbit
 from voxnerf.snapshot import TURN_ELEVATION_DEG
 
@@ -74,8 +76,8 @@ class PairMaker:
     most_steps: int
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
-    def plan(self, prompt: str, seed: int, n_steps: int) -> list[Resolved]:
-        """Return the two runs that a person asks for.
+    def plan(self, prompt: str, seed: int, n_steps: int) -> Work:
+        """Return the two runs that a person asks for, and how they are made.
 
         Raises:
             OptionError: a word is unknown, the prompt too long, or a number out of range.
@@ -95,18 +97,18 @@ class PairMaker:
             options = Options(basic, MethodOptions(preset))
             runs += resolve(options, self.choice.profile, self.choice.name, identity)
         check_words(prompt, self.choice)
-        for run in runs:
-            plan_prompts(run, self.choice, local_files_only=True)
+        prompts = {run: plan_prompts(run, self.choice, local_files_only=True) for run in runs}
         check_run_root(self.run_root, runs)
-        return runs
+        machine, choice = self.machine, self.choice
+        return Work(tuple(runs), machine, choice, Options(basic), DEFAULT_MESH, ("app.py",), prompts)
 
-    def make(self, runs: list[Resolved], stop: threading.Event) -> Iterator[Growing | Made]:
+    def make(self, work: Work, stop: threading.Event) -> Iterator[Growing | Made]:
         """Make the runs of `plan`, and yield what they look like, and how each ends.
 
         A caller that leaves early, or sets `stop`, stops them; they are saved, and go on when asked again.
         """
         news: SimpleQueue[Growing | Made | None] = SimpleQueue()
-        loop = threading.Thread(target=self._work, args=(runs, _Easel(self.denoiser, news, stop)))
+        loop = threading.Thread(target=self._loop, args=(work, _Easel(self.denoiser, news, stop)))
         loop.start()
         try:
             while (new := news.get()) is not None:
@@ -115,19 +117,14 @@ class PairMaker:
             stop.set()
             loop.join()
 
-    def _work(self, runs: list[Resolved], easel: _Easel) -> None:
+    def _loop(self, work: Work, easel: _Easel) -> None:
         try:
             with self._busy:
-                jobs = [(run, self._open(run)) for run in runs]
+                jobs = [(run, open_session(run, work, self.denoiser)) for run in work.todo]
                 for ended in run_packed(jobs, self.denoiser, len(PAIR), quiet=True, watchers=[easel]):
                     easel.news.put(self._made(ended))
         finally:
             easel.news.put(None)
-
-    def _open(self, run: Resolved):
-        return open_session(
-            run, self.machine, self.choice, self.denoiser, self.run_root, ["app.py"], local_files_only=True
-        )
 
     def _made(self, ended: Ended) -> Made:
         preset, error = ended.run.preset, ended.error

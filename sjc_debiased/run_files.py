@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _RESOLVED = "resolved"
-_BY_HAND = "changed_by_hand"
+BY_HAND = "changed_by_hand"
 _MACHINE = ("device", "precision")
 
 
@@ -44,17 +44,6 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
         record: of `record.record`, or `RunReader.record`.
     """
     write_json(folder / OPTIONS, {_RESOLVED: as_json(run), **record})
-
-
-def write_changes(folder: Path, changes: list[dict]) -> None:
-    """Write into `options.json` what was changed by hand (`RunReader.changed_by_hand`), in place of before.
-
-    Raises:
-        RunError: the folder has no readable `options.json`.
-    """
-    about = RunReader(folder).everything
-    rest = {key: value for key, value in about.items() if key != _BY_HAND}
-    write_json(folder / OPTIONS, rest | ({_BY_HAND: changes} if changes else {}))
 
 
 def as_json(run: Resolved) -> dict:
@@ -287,12 +276,8 @@ class RunReader:
 
     @property
     def changed_by_hand(self) -> list[dict]:
-        """Return what was changed while the run went on: "step", the first one of it, "name", and "value".
-
-        Raises:
-            RunError: as `options`.
-        """
-        return list(self.record.get(_BY_HAND, ()))
+        """Return what was changed while the run went on (`by_hand`): first step, name, value."""
+        return list(self.record.get(BY_HAND, ()))
 
     @property
     def everything(self) -> dict:

@@ -186,7 +186,8 @@ def _check(run: Options) -> None:
         OptionError: one of them was given.
     """
     given, plain = (
-        vars(o.basic) | vars(o.method) | vars(o.machine) | vars(o.watch) for o in (run, Options(Basic(prompt=())))
+        vars(o.basic) | vars(o.method) | vars(o.machine) | vars(o.watch)
+        for o in (run, Options(Basic(prompt=())))
     )
     for name, remedy in _INSTEAD.items():
         if given[name] != plain[name]:

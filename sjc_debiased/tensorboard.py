@@ -5,18 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import imageio.v3 as iio
 from torch.utils.tensorboard import SummaryWriter
 
 from sjc_debiased.optimize import Step
-from sjc_debiased.pictures import PREVIEW_PANELS, read_picture
-from sjc_debiased.run_files import RunReader, previewed_step
+from sjc_debiased.pictures import PREVIEW_PANELS
+from sjc_debiased.run_files import RunReader, steps_of
 from sjc_debiased.runs import STATS
 from sjc_debiased.session import Session
 from sjc_debiased.watch import Wish
 
 PLACE = "tensorboard"
 """The folder in a run folder; `tensorboard --logdir RUN_ROOT` shows those of all runs."""
-_PANELS = ", ".join(PREVIEW_PANELS)
+_PANELS, _FIXED = ", ".join(PREVIEW_PANELS), "fixed views"
 
 
 class TensorBoard:
@@ -63,11 +64,11 @@ class _Copy:
             for name, value in row.items():
                 if name != "step" and isinstance(value, (int, float)):
                     self._writer.add_scalar(name, value, row["step"])
-        for path in self._run.previews:
-            if path not in self._shown and previewed_step(path) <= self._rows:
-                image = read_picture(path)
-                self._writer.add_image(_PANELS, image, previewed_step(path), dataformats="HWC")
-                self._shown.add(path)
+        for tag, paths in ((_PANELS, self._run.previews), (_FIXED, self._run.fixed_views)):
+            for path in paths:
+                if path not in self._shown and steps_of(path) <= self._rows:
+                    self._writer.add_image(tag, iio.imread(path), steps_of(path), dataformats="HWC")
+                    self._shown.add(path)
         self._writer.flush()
 
     def close(self) -> None:

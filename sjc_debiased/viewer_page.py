@@ -18,6 +18,7 @@ import viser.transforms
 
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
+from sjc_debiased.seeing import decoder_of
 from sjc_debiased.viewer_pictures import (
     KINDS,
     HasDensity,
@@ -176,7 +177,7 @@ class Page:
             self._serve(client, field, denoiser, wished)
             self._served[number] = wished
         if step is not None and step.step != self._step_shown:
-            self._show_camera(step.camera, to_u8(denoiser.decode(step.rendering.latent))[0])
+            self._show_camera(step.camera, to_u8(decoder_of(field, denoiser)(step.rendering.latent))[0])
             self._step_shown = step.step
         self._next_at = time.monotonic() + _REST * (time.monotonic() - began)
 

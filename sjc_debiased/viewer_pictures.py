@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.seeing import decoder_of
 from voxnerf.cameras import Camera, make_camera
 from voxnerf.field import BACKGROUND_DIST, Field
 from voxnerf.snapshot import take_snapshots
@@ -66,7 +67,7 @@ def opencv_pose(camera: Camera) -> tuple[np.ndarray, np.ndarray, float]:
 
 def picture(field: Field, denoiser: Denoiser, camera: Camera, kind: Kind) -> np.ndarray:
     """Return what a camera sees of a field, uint8 [h, w, 3]: decoded colors, closeness, or opacity."""
-    (seen,) = take_snapshots(field, denoiser.decode, [camera], _SUBPIXELS, _UPSCALE)
+    (seen,) = take_snapshots(field, decoder_of(field, denoiser), [camera], _SUBPIXELS, _UPSCALE)
     if kind == "image":
         return seen.image_u8
     if kind == "depth":

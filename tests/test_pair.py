@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sjc_debiased.library import speaking_of_arguments
-from sjc_debiased.pair import PAIR, Growing
+from sjc_debiased.pair import PAIR, Growing, Made
 from sjc_debiased.run_files import RunReader
 from tests.browsers import TEXTS
 
@@ -48,16 +48,20 @@ def test_two_grow_together_and_are_runs_like_any_others(maker):
     assert sorted(p.name for p in maker.run_root.iterdir() if p.is_dir()) == names
 
 
+def ended(news):
+    return [new for new in news if isinstance(new, Made)]
+
+
 def test_stop_saves_both_and_the_same_prompt_goes_on(maker):
     stop = threading.Event()
     stop.set()
-    *_, one, other = maker.make(maker.plan("a cat", 0, 30), stop)
+    one, other = ended(maker.make(maker.plan("a cat", 0, 30), stop))
     for made in (one, other):
         assert re.fullmatch(
             "stopped after step [12], saved; the same prompt goes on from there", made.problem
         )
     for _ in range(2):  # made to the end, and then found
-        *_, one, other = maker.make(maker.plan("a cat", 0, 30), threading.Event())
+        one, other = ended(maker.make(maker.plan("a cat", 0, 30), threading.Event()))
         assert (one.problem, other.problem) == ("", "")
         assert {one.folder.name, other.folder.name} == {"00000-sjc-a-cat-seed0", "00001-dsds-a-cat-seed0"}
 

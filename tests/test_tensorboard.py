@@ -4,7 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from sjc_debiased.run_files import RunReader, previewed_step
+from sjc_debiased.pictures import PREVIEW_PANELS
+from sjc_debiased.run_files import RunReader, steps_of
 from tests.watched_runs import N_STEPS, make_run, same_bits
 
 pytest.importorskip("tensorboard")
@@ -37,10 +38,12 @@ def test_it_holds_the_log_and_the_previews_and_nothing_else(tmp_path, interrupte
         events = seen.Scalars(name)
         assert [event.step for event in events] == [row["step"] for row in rows] == [*range(N_STEPS)]
         np.testing.assert_allclose([event.value for event in events], [row[name] for row in rows], rtol=1e-6)
-    (tag,) = seen.Tags()["images"]
-    previews = RunReader(folder).previews
-    assert [image.step for image in seen.Images(tag)] == [*map(previewed_step, previews)]
-    for image, path in zip(seen.Images(tag), previews):
-        np.testing.assert_array_equal(iio.imread(image.encoded_image_string)[..., :3], iio.imread(path))
+    run = RunReader(folder)
+    written = {", ".join(PREVIEW_PANELS): run.previews, "fixed views": run.fixed_views}
+    assert set(seen.Tags()["images"]) == set(written)
+    for tag, pictures in written.items():
+        assert [image.step for image in seen.Images(tag)] == [*map(steps_of, pictures)]
+        for image, path in zip(seen.Images(tag), pictures):
+            np.testing.assert_array_equal(iio.imread(image.encoded_image_string)[..., :3], iio.imread(path))
     make_run(tmp_path / "plain")
     assert same_bits(folder, tmp_path / "plain")

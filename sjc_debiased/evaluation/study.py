@@ -22,8 +22,8 @@ import numpy as np
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.foreign import read_json
-from sjc_debiased.pages import render
 from sjc_debiased.identity import check_unchanged
+from sjc_debiased.pages import render
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import RunError, atomic, run_folders, write_json
 
