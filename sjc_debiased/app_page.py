@@ -104,7 +104,7 @@ def _grow(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield what the page shows: what is said, and for each of the two picture, video, mesh and files."""
     state: dict[str, list[Any]] = {preset: [None] * 4 for preset in PAIR}
-    said = dict.fromkeys(PAIR, "")
+    said: dict[str, str] = {}
 
     def show(text: str) -> tuple[Any, ...]:
         return text[:_LONGEST], *(shown for preset in PAIR for shown in state[preset])
@@ -122,7 +122,7 @@ def _grow(
             said[new.preset] = f"step {new.done} of {new.n_steps}"
         else:
             said[new.preset], state[new.preset][1:] = _results(new)
-        yield show("; ".join(f"{preset}: {text}" for preset, text in said.items() if text))
+        yield show("; ".join(f"{preset}: {text}" for preset, text in said.items()))
 
 
 def _results(made: Made) -> tuple[str, list[Any]]:

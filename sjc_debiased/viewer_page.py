@@ -171,7 +171,8 @@ class Page:
             eye = client.camera
             seen = tuple(float(x) for x in (*eye.wxyz, *eye.position, eye.fov, eye.aspect))
             level = 0.0 if self._level is None else self._level.value
-            wished = Looked(seen, self._kind.value, level, version)
+            kind = next((kind for kind in KINDS if kind == self._kind.value), KINDS[0])
+            wished = Looked(seen, kind, level, version)
             if self._served.get(number) == wished:
                 continue
             self._serve(client, field, denoiser, wished)
@@ -220,5 +221,5 @@ class Page:
             return
         rotation = viser.transforms.SO3(np.array(pose[:4]) / norm).as_matrix()
         camera = camera_of(np.array(pose[4:]), rotation, fov, aspect, denoiser.size)
-        if camera is not None and kind in KINDS:
+        if camera is not None:
             scene.set_background_image(picture(field, denoiser, camera, kind), jpeg_quality=90)
