@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from sjc_debiased.denoiser import Denoiser
     from sjc_debiased.optimize import Step
-    from sjc_debiased.options import WatchOptions
     from sjc_debiased.session import Session
 
 Wish = Literal["go on", "wait", "stop"]
@@ -30,17 +28,3 @@ class Watcher(Protocol):
             after the step that it does next, and ends it, as Ctrl-C does.
         """
         ...
-
-
-def watchers_of(wanted: WatchOptions, denoiser: Denoiser) -> list[Watcher]:
-    """Return what looks at the runs of a command, each imported when it is asked for."""
-    watchers: list[Watcher] = []
-    if wanted.tensorboard:
-        from sjc_debiased.tensorboard import TensorBoard
-
-        watchers.append(TensorBoard())
-    if wanted.viewer:
-        from sjc_debiased.viewer import Viewer
-
-        watchers.append(Viewer(denoiser, wanted.viewer_host))
-    return watchers

@@ -13,15 +13,15 @@ from sjc_debiased.config import Resolved
 from sjc_debiased.machine import Machine
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.models import Choice
-from sjc_debiased.options import OptionError, Options
+from sjc_debiased.options import OptionError, Options, WatchOptions
 from sjc_debiased.runs import FinishedError, RunError
 from sjc_debiased.settings import Prompting
-from sjc_debiased.watch import watchers_of
 
 if TYPE_CHECKING:
     from prompts.debias import ViewPrompts
     from sjc_debiased.denoiser import Denoiser
     from sjc_debiased.pack import Ended
+    from sjc_debiased.watch import Watcher
 
 INTERRUPTED = "interrupted; the same command goes on"
 
@@ -102,6 +102,20 @@ def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
     jobs = [(run, open_session(run, work, denoiser)) for run in work.todo]
     watchers = watchers_of(work.options.watch, denoiser)
     yield from run_packed(jobs, denoiser, options.pack, work.quiet, watchers)
+
+
+def watchers_of(wanted: WatchOptions, denoiser: Denoiser) -> list[Watcher]:
+    """Return what looks at the runs of a command, each imported when it is asked for."""
+    watchers: list[Watcher] = []
+    if wanted.tensorboard:
+        from sjc_debiased.tensorboard import TensorBoard
+
+        watchers.append(TensorBoard())
+    if wanted.viewer:
+        from sjc_debiased.viewer import Viewer
+
+        watchers.append(Viewer(denoiser, wanted.viewer_host))
+    return watchers
 
 
 def told(ended: Ended) -> tuple[str, str | None]:
