@@ -1,4 +1,4 @@
-"""The best of several seeds (`run_sjc.py --best_of N`): which it is, who says so, and the folder that shows it.
+"""The best of several seeds (`run_sjc.py --best_of N`): which it is, who says so, and its folder.
 
 Choosing is for those who want an object. It says nothing of how often a method succeeds, so the runs say in
 `options.json` among how many they were made to be chosen, and `evaluation` counts none of them.
@@ -81,8 +81,8 @@ def find_ranker(model: str, local_files_only: bool) -> str:
         return str(find_clip(CLIP, local_files_only))
     except OSError as error:
         raise OptionError(
-            f"--best_of ranks by the judge on the menagerie, and by CLIP elsewhere. There is no CLIP: {error} "
-            "Or make the runs with --seeds and look at them."
+            f"--best_of ranks by the judge on the menagerie, and by CLIP elsewhere. There is no CLIP: "
+            f"{error} Or make the runs with --seeds and look at them."
         ) from error
 
 

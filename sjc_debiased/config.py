@@ -168,7 +168,8 @@ def _seeds_to_rank(o: Options, n: int) -> range:
                 f"--best_of {n} makes {n} runs itself, of seeds from --seed on, and goes on with them by "
                 f"itself. It came with {name}. Leave one of the two out."
             )
-    _require(2 <= n <= _MOST_RANKED, "--best_of", f"2 to {_MOST_RANKED}", n)
+    if not 2 <= n <= _MOST_RANKED:
+        raise OptionError(f"--best_of must be 2 to {_MOST_RANKED}. It is {n}. Leave it out for one run.")
     return range(o.basic.seed, o.basic.seed + n)
 
 

@@ -79,8 +79,8 @@ def check_counted(run: RunReader) -> None:
     """
     if n := run.best_of:
         raise ValueError(
-            f"what is counted must not have been chosen. {run.folder.name} was made by --best_of {n}. Move it "
-            "to a folder of its own, and make its prompt and seeds anew with --seeds or by a sweep."
+            f"what is counted must not have been chosen. {run.folder.name} was made by --best_of {n}. Move "
+            "it to a folder of its own, and make its prompt and seeds anew with --seeds or by a sweep."
         )
 
 
