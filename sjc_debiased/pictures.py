@@ -136,7 +136,7 @@ def labelled(image_u8: np.ndarray, text: str) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     width = image_u8.shape[1]
-    size = max(_LEAST_LETTERS, width // 40)
+    size = max(_LEAST_LETTERS, width // 64)
     font, text = _font(size), " ".join(text.split())
     shown, room = text, width - size
     while shown and font.getlength(shown) > room:

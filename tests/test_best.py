@@ -2,20 +2,25 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import run_sjc
 from prompts.hub import MissingError
 from sjc_debiased import best, loading, session
+from sjc_debiased.config import resolve
 from sjc_debiased.evaluation import clip_similarity, measure
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
 from sjc_debiased.evaluation.success import count_faces
+from sjc_debiased.profiles import Profile
 from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import FINISHED, write_json
+from sjc_debiased.runs import write_json
 from tests.measured_runs import made_up_run
+from tests.options import options
 
 AZIMUTHS = 5.0 * np.arange(72)
 
@@ -29,8 +34,8 @@ def face(middle, half_width, sure=0.9):
     return {"face": about, "judge": "1ad9e1ad9e1a"}
 
 
-TWO_FACES = face(0, 180)
-FACES = {4: face(90, 60), 5: face(0, 60), 6: TWO_FACES}
+ALL_AROUND = face(0, 180)
+FACES = {4: face(90, 60), 5: face(0, 60), 6: ALL_AROUND}
 
 
 @pytest.fixture
@@ -70,13 +75,11 @@ def test_the_best_is_set_aside(command, judged, capsys):
     assert [RunReader(folder).best_of for folder in runs] == [3, 3, 3]
     with Image.open(place / best.SHEET) as sheet, Image.open(runs[0] / "contact_sheet.png") as one:
         letters = (sheet.height - 3 * one.height // 2) / 4  # a title and three labels
-        assert letters == 2 * max(12, one.width // 40)
+        assert letters == 2 * max(12, one.width // 64)
     assert "1. seed 5: one face, in front" in capsys.readouterr().out
 
 
-def test_the_same_command_repeats_nothing_and_another_ranking_has_a_folder_of_its_own(
-    command, judged, capsys
-):
+def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command, judged, capsys):
     _, folders = command("--best_of", "2", "--seed", "4")
     (place,) = rankings(folders)
     before = {path: path.read_bytes() for path in place.iterdir()}
@@ -90,19 +93,9 @@ def test_the_same_command_repeats_nothing_and_another_ranking_has_a_folder_of_it
     assert json.loads((rankings(more)[1] / best.RANKING).read_text())["runs"][0]["seed"] == 4
 
 
-def test_seeds_are_optimised_together_unless_another_pack_is_asked_for(command, judged, monkeypatch):
-    packs = []
-    original = session.Session.record
-
-    def record(self, step, stopping):
-        packs[-1].append(self.scene.seed)
-        return original(self, step, stopping)
-
-    monkeypatch.setattr(session.Session, "record", record)
-    for more, first in (((), [4, 5, 6, 4]), (("--pack", "2"), [4, 5, 4, 5])):
-        packs.append([])
-        command("--best_of", "3", "--seed", "4", "--lr", f"0.0{len(packs)}", *more)
-        assert packs[-1][:4] == first
+@pytest.mark.parametrize(("given", "pack"), [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({}, 1)])
+def test_seeds_are_optimised_together_unless_another_pack_is_asked_for(given, pack):
+    assert run_sjc._packed(options(prompt=("a cat",), **given)).machine.pack == pack
 
 
 def test_an_interrupted_one_goes_on_and_ranks_at_its_end(command, judged, monkeypatch):
@@ -129,19 +122,29 @@ def test_what_failed_is_not_ranked(command, judged, monkeypatch):
             raise session.DivergedError("this one diverged")
         return original(self, pending)
 
+    command("--seed", "4")
     monkeypatch.setattr(session.Session, "_check", check)
     code, folders = command("--best_of", "3", "--seed", "4")
+    assert [RunReader(folder).best_of for folder in folders[:3]] == [None, 3, 3]  # an ordinary one stays so
     said = json.loads((rankings(folders)[0] / best.RANKING).read_text())
     assert (code, [row["seed"] for row in said["runs"]], said["not_finished"]) == (1, [4, 6], [5])
     code, folders = command("--best_of", "2", "--seed", "5")
     assert (code, len(rankings(folders))) == (1, 1)
 
 
-def test_among_equals_the_margin_decides(command, judged):
-    judged |= {4: face(0, 60, 0.6), 5: face(0, 60, 0.9), 6: face(0, 60, 0.8)}
-    _, folders = command("--best_of", "3", "--seed", "4")
-    said = json.loads((rankings(folders)[0] / best.RANKING).read_text())
-    assert [(row["seed"], row["margin"]) for row in said["runs"]] == [(5, 0.8), (6, 0.7), (4, 0.5)]
+def test_a_success_comes_before_one_face_elsewhere_and_among_equals_the_margin_decides(judged):
+    (run,) = resolve(options(prompt=("a cat",)), Profile(), "toy", "revision")
+    judged |= {
+        1: face(0, 60, 0.6),
+        2: face(0, 60, 0.8),
+        3: face(180, 60),
+        4: face(0, 180, 0.99),
+        5: face(0, 0),
+    }
+    found = {seed: best.look_at(Path(f"x-seed{seed}"), run, "", "cpu") for seed in range(1, 6)}
+    assert sorted(found, key=lambda seed: found[seed].order, reverse=True) == [2, 1, 3, 5, 4]
+    assert found[2].order == (True, True, pytest.approx(0.7))
+    assert [found[3].verdict, found[5].verdict] == ["one face, but not in front alone", "no face"]
 
 
 def test_by_clip_it_is_called_a_guess(command, monkeypatch, capsys, tmp_path):
@@ -195,10 +198,3 @@ def test_runs_that_were_made_to_be_chosen_are_not_counted(tmp_path, count):
     write_json(folders[1] / "options.json", written | {"best_of": 4})
     with pytest.raises(ValueError, match="00001-dsds-x-seed0 was made by --best_of 4"):
         count(tmp_path)
-
-
-def test_a_run_that_was_there_before_stays_an_ordinary_one(command, judged):
-    _, (folder,) = command("--seed", "4")
-    command("--best_of", "2", "--seed", "4")
-    assert RunReader(folder).best_of is None
-    assert (folder / FINISHED).exists()
