@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 try:
@@ -17,6 +18,7 @@ except ModuleNotFoundError:
         "environment that has them (`. .venv/bin/activate`), or `pip install -r requirements.txt` here."
     )
 
+from sjc_debiased.best import find_ranker, rank
 from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.config import Resolved, by_option, resolve
 from sjc_debiased.dsds_arguments import translate_dsds_arguments
@@ -69,6 +71,7 @@ def run(options: Options, command: list[str]) -> int:
     from sjc_debiased.machine import check_memory, choose_machine
     from sjc_debiased.models import check_words, choose_model, identify
 
+    options = _packed(options)
     basic, machine_options, mesh = options.basic, options.machine, settings_of(options.mesh)
     check_watching(options.watch, machine_options.pack)
     machine = choose_machine(machine_options.device, machine_options.precision)
@@ -92,6 +95,8 @@ def run(options: Options, command: list[str]) -> int:
     done = [folder for r in wanted if r not in todo and (folder := folders[r])]
     exported = [_export(folder, options.mesh, machine) for folder in done]
     if not todo:
+        if basic.best_of:
+            rank(wanted, basic.run_root, machine, local)
         return max(exported)
 
     from sjc_debiased.prepare import keep_precision, plan_prompts, weights_report
@@ -108,12 +113,22 @@ def run(options: Options, command: list[str]) -> int:
         print(prompts[resolved].table())
     if basic.dry_run:
         return 0
+    if basic.best_of:
+        find_ranker(choice.name, local)
     work = Work(tuple(todo), machine, choice, options, mesh, tuple(command), prompts)
     codes = [_report(ended) for ended in do(work)]
     if len(codes) < len(todo):
         print(f"{len(todo) - len(codes)} runs were not started. The same command does them.")
         return 130
+    if basic.best_of and 130 not in codes:
+        rank(wanted, basic.run_root, machine, local)
     return max(codes + exported)
+
+
+def _packed(options: Options) -> Options:
+    """Return options whose seeds to rank are optimised together, unless another pack is asked for."""
+    n, machine = options.basic.best_of, options.machine
+    return replace(options, machine=replace(machine, pack=n)) if n and machine.pack == 1 else options
 
 
 def _look_into(folders: dict[Resolved, Path | None], index: RunIndex) -> None:

@@ -18,6 +18,7 @@ from voxnerf.settings import GridConfig
 
 _Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, Viewing)
 _MOST_VOXELS = 512
+_MOST_RANKED = 100
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
 _NO_OPTIONS = {"channels", "density_shift", "step_ratio", "background_size", "roughness_weight"}
@@ -121,7 +122,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         raise OptionError(
             '--prompt must be given. It is missing. Write for example --prompt "a smiling cat".'
         )
-    seeds = _seeds(o.basic)
+    seeds = _seeds(o.basic) if o.basic.best_of is None else _seeds_to_rank(o, o.basic.best_of)
     runs = [
         Resolved(
             prompt.strip(), preset, model, fingerprint, seed, prompting, settings, guidance, field, viewing
@@ -158,6 +159,18 @@ def _seeds(o: Basic) -> list[int]:
         raise OptionError(
             f"--seeds must be whole numbers with commas between. It is {o.seeds!r}. Write for example 0,1,2."
         ) from error
+
+
+def _seeds_to_rank(o: Options, n: int) -> range:
+    for name, given in (("--seeds", o.basic.seeds), ("--resume", o.machine.resume)):
+        if given is not None:
+            raise OptionError(
+                f"--best_of {n} makes {n} runs itself, of seeds from --seed on, and goes on with them by "
+                f"itself. It came with {name}. Leave one of the two out."
+            )
+    if not 2 <= n <= _MOST_RANKED:
+        raise OptionError(f"--best_of must be 2 to {_MOST_RANKED}. It is {n}. Leave it out for one run.")
+    return range(o.basic.seed, o.basic.seed + n)
 
 
 def _method(basic: Basic, o: MethodOptions) -> tuple[str, Method]:

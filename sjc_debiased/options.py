@@ -54,6 +54,8 @@ class Basic:
     """Decides the cameras, the initial scene, and the noise of every step."""
     seeds: Annotated[str | None, arg(metavar="N,N,...", help_behavior_hint="")] = None
     """Several seeds, as in 0,1,2: one object for each prompt and seed."""
+    best_of: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Make N seeds from --seed on (all at a time, or as --pack says), rank them, and set the best aside."""
     n_steps: Annotated[int | None, _models("n_steps")] = None
     """Optimisation steps."""
     run_root: Path = Path("runs")

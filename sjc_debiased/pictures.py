@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -20,6 +21,9 @@ from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import BACKGROUND_DIST, Field
 from voxnerf.snapshot import Snapshot, take_snapshots, to_u8, turn_cameras
 
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 FIXED_AZIMUTHS = (0, 90, 180, 270)
@@ -27,6 +31,7 @@ _FIXED_PIXELS = 256
 _SHEET_VIEWS = 8
 _MAGNITUDE_ROWS = 8
 _MOST_PIXELS = 2**26
+_LEAST_LETTERS = 12  # pixels
 
 
 def save_preview(path: Path, step: Step, decode: Callable[[Tensor], Tensor], magnitude_max: float) -> None:
@@ -116,6 +121,39 @@ def contact_sheet(turn: Sequence[Snapshot]) -> np.ndarray:
         opacities.append(np.repeat(gray[..., None], 3, axis=2))
     images = [view.image_u8 for view in views]
     return np.concatenate([np.concatenate(images, 1), np.concatenate(opacities, 1)], 0)
+
+
+def turn_of(sheet_u8: np.ndarray) -> np.ndarray:
+    """Return the upper half of a `contact_sheet`: the object from 8 azimuths, without its opacity."""
+    return sheet_u8[: sheet_u8.shape[0] // 2]
+
+
+def labelled(image_u8: np.ndarray, text: str) -> np.ndarray:
+    """Return a picture with a line of text above it, black on white, uint8 [line + height, width, 3].
+
+    A text that is too long for the picture's width ends in "…".
+    """
+    from PIL import Image, ImageDraw
+
+    width = image_u8.shape[1]
+    size = max(_LEAST_LETTERS, width // 64)
+    font, text = _font(size), " ".join(text.split())
+    shown, room = text, width - size
+    while shown and font.getlength(shown) > room:
+        text = text[:-1]
+        shown = f"{text.rstrip()}…" if text else ""
+    line = Image.new("RGB", (width, 2 * size), "white")
+    ImageDraw.Draw(line).text((size // 2, size), shown, fill="black", font=font, anchor="lm")
+    return np.concatenate([np.asarray(line), image_u8])
+
+
+@cache
+def _font(size: int) -> FreeTypeFont:
+    """Return DejaVu Sans, which matplotlib brings: Pillow's own font lacks most letters with accents."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:

@@ -157,6 +157,8 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
     folder = work.options.machine.resume or find_run(run_root, run, precision)
     if folder is None:
         about = record(list(work.command), prompts, work.choice, machine)
+        if n := work.options.basic.best_of:
+            about |= {"best_of": n}
         folder = find_or_create_run(run_root, run, about, precision)
     with locked(folder):
         if is_finished(folder, run):

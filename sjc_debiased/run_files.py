@@ -156,6 +156,15 @@ class RunReader:
         return self.record.get("view_prompts")
 
     @property
+    def best_of(self) -> int | None:
+        """Return among how many the run was made to be chosen (`--best_of`), or None.
+
+        Raises:
+            RunError: as `options`.
+        """
+        return self.record.get("best_of")
+
+    @property
     def finished(self) -> bool:
         """Return whether a run's results are written: those of its steps at that time."""
         return (self.folder / FINISHED).exists()

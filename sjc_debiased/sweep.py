@@ -55,6 +55,7 @@ _INSTEAD = {
     "prompt": "Name a suite.",
     **dict.fromkeys(("debias", "preset", "score_debias", "prompt_debias"), "Name methods with --presets."),
     "seed": "Write --seeds.",
+    "best_of": "Leave it out: what is chosen is not counted.",
     "dry_run": "Write --plan.",
     "resume": "Leave it out: the same command goes on by itself.",
     "viewer": "Look at its runs with python -m sjc_debiased.viewer RUN, which cannot change them.",

@@ -40,7 +40,7 @@ def made_up_run(root, number, prompt, preset, seed, success):
         },
     }
     write_json(folder / METRICS, metrics)
-    image = np.full((64, 512, 3), number * 9, np.uint8)
+    image = np.full((96, 512, 3), number * 9, np.uint8)
     for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000001.png"):
         iio.imwrite(folder / name, image)
     (folder / "turntable.mp4").write_bytes(b"not really a video")

@@ -50,7 +50,8 @@ def collect(run_root: Path) -> list[Measured]:
     """Return every measured run of a folder, by prompt, preset and seed; of equal ones the newest.
 
     Raises:
-        ValueError: two runs are not of one experiment, or were not measured by the same networks.
+        ValueError: two runs are not of one experiment, or were not measured by the same networks; or one is
+            not to be counted.
         RunError: the options of a measured run cannot be read, or it was changed by hand.
     """
     found: dict[tuple, Measured] = {}
@@ -60,12 +61,29 @@ def collect(run_root: Path) -> list[Measured]:
         if metrics is None:
             continue
         run = RunReader(folder)
-        check_unchanged(folder)
+        check_counted(run)
         r, commit = run.options, short_commit(run.record.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
         _check_alike(folder, r, metrics, seen)
         found[key] = Measured(folder, run.digest, *key, r["model"], commit, metrics)
     return [found[key] for key in sorted(found)]
+
+
+def check_counted(run: RunReader) -> None:
+    """Refuse a run that was changed by hand, or made to be chosen among several: they are not counted.
+
+    Counting all of several seeds would not be wrong, but that all of them are there cannot be seen.
+
+    Raises:
+        ValueError: names the run.
+        RunError: its options cannot be read, or it was changed by hand.
+    """
+    check_unchanged(run.folder)
+    if n := run.best_of:
+        raise ValueError(
+            f"what is counted must not have been chosen. {run.folder.name} was made by --best_of {n}. Move "
+            "it to a folder of its own, and make its prompt and seeds anew with --seeds or by a sweep."
+        )
 
 
 def _check_alike(

@@ -3,53 +3,80 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sjc_debiased.evaluation.collect import Measured
-from sjc_debiased.pictures import read_picture, write_png
+from sjc_debiased.evaluation.examples import examples
+from sjc_debiased.pictures import labelled, read_picture, turn_of, write_png
+from sjc_debiased.run_files import steps_of
 
 STRIPS = {
-    "fig_6": ("sjc", "dsds"),
-    "fig_7": ("sjc", "score-only", "prompt-only", "dsds"),
-    "fig_8": ("prompt-only", "static-high", "static-low", "dsds"),
+    "fig_6": ("SJC and D-SDS from the same prompts and seeds (Figs. 6, 12)", ("sjc", "dsds")),
+    "fig_7": (
+        "What each of the two debiasings does alone (Figs. 7, 13)",
+        ("sjc", "score-only", "prompt-only", "dsds"),
+    ),
+    "fig_8": (
+        "The kinds of clipping, from none to dynamic (Figs. 8, 14)",
+        ("prompt-only", "static-high", "static-low", "dsds"),
+    ),
 }
-"""Rows of the strips: 360 degrees of baseline and method (Figs. 6, 12), the ablation of the two debiasings
-(Figs. 7, 13), and the kinds of clipping from none to dynamic (Figs. 8, 14)."""
+"""The strips: what each is there to show, and its presets."""
+
+MAGNITUDE_ROWS = ("render", "magnitude of its score", "the same after clipping")
+"""The rows of `save_score_magnitude`."""
 
 CURVES = ("sjc", "dsds-preserved", "dsds")
 
+STRIP_PROMPTS = 4
+"""How many prompts are shown, in strips and turntables."""
+
 _GAP = 6
-_STRIP_PROMPTS = 4
 _COURSE_STEPS = 8
 
 
-def strip(runs: list[Measured], presets: tuple[str, ...]) -> tuple[np.ndarray, list[str]] | None:
-    """Return rows of views, the prompts from top to bottom and the presets within, and what each row is.
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its file, what it is there to show, and what must be known to read it."""
 
-    Only prompts and seeds that every preset has; the first seed of the first four prompts. None without any.
+    name: str
+    title: str
+    caption: str
+
+
+def strip(runs: list[Measured], presets: tuple[str, ...]) -> tuple[np.ndarray, str] | None:
+    """Return labelled rows of views, prompt by prompt and the presets within; and the rule of their choice.
+
+    None where no prompt and seed has every preset.
     """
     of = {(r.prompt, r.seed, r.preset): r for r in runs}
-    shared = sorted({(p, s) for p, s, _ in of if all((p, s, name) in of for name in presets)})
-    prompts = list(dict.fromkeys(p for p, _ in shared))[:_STRIP_PROMPTS]
-    rows, labels = [], []
-    for prompt in prompts:
-        seed = min(s for p, s in shared if p == prompt)
+    shown, rule = examples(runs, presets, STRIP_PROMPTS)
+    rows = []
+    for prompt, seed in shown:
         for preset in presets:
-            sheet = read_picture(of[prompt, seed, preset].files.contact_sheet)
-            rows.append(_half(sheet[: sheet.shape[0] // 2]))
-            labels.append(f"{prompt}, {preset}, seed {seed}")
+            turn = turn_of(read_picture(of[prompt, seed, preset].files.contact_sheet))
+            rows.append(labelled(_half(turn), f"{preset}, seed {seed}: {prompt}"))
         rows.append(np.full((_GAP, rows[-1].shape[1], 3), 255, np.uint8))
-    return (np.concatenate(rows[:-1]), labels) if rows else None
+    return (np.concatenate(rows[:-1]), rule) if rule else None
+
+
+def magnitudes(run: Measured) -> np.ndarray:
+    """Return a run's picture of its score (Fig. 3), its rows labelled."""
+    rows = np.split(read_picture(run.files.score_magnitude), len(MAGNITUDE_ROWS))
+    return np.concatenate([labelled(row, text) for row, text in zip(rows, MAGNITUDE_ROWS)])
 
 
 def course(run: Measured) -> np.ndarray:
-    """Return eight moments of a run, from start to end, as training saw them (Fig. 15)."""
+    """Return eight moments of a run, from start to end, as training saw them (Fig. 15), labelled."""
     previews = run.files.previews
     picks = np.linspace(0, len(previews) - 1, _COURSE_STEPS).round().astype(int)
     images = [read_picture(previews[i]) for i in picks]
-    return np.concatenate([image[:, : image.shape[0]] for image in images], axis=1)
+    moments = np.concatenate([image[:, : image.shape[0]] for image in images], axis=1)
+    steps = f"steps {steps_of(previews[0])} to {steps_of(previews[-1])}"
+    return labelled(moments, f"{run.preset}, seed {run.seed}, {steps}: {run.prompt}")
 
 
 def similarity_curves(runs: list[Measured], presets: tuple[str, ...], path: Path, made_by: str) -> None:
@@ -77,29 +104,32 @@ def similarity_curves(runs: list[Measured], presets: tuple[str, ...], path: Path
     plt.close(figure)
 
 
-def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[tuple[str, str]]:
-    """Write what the runs allow; return (file name, caption) of each figure.
+def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[Figure]:
+    """Write what the runs allow, each figure for one message; return them.
 
     What made them stands in the metadata of each, and with the captions in `README.md`.
     """
     made = []
-    for name, presets in STRIPS.items():
+    for name, (title, presets) in STRIPS.items():
         drawn = strip(runs, presets)
         if drawn:
             write_png(folder / f"{name}.png", drawn[0], made_by)
-            made.append((f"{name}.png", f"Views over 360°, the front first. Rows: {'; '.join(drawn[1])}."))
+            caption = f"Views over 360°, the front first. Prompts: {drawn[1]}."
+            made.append(Figure(f"{name}.png", title, caption))
     if any("clip" in r.metrics and r.preset in CURVES for r in runs):
         similarity_curves(runs, CURVES, folder / "fig_5.png", made_by)
-        made.append(("fig_5.png", "Mean CLIP similarity to the prompt of each view, by azimuth (Fig. 5)."))
-    first = next((r for r in runs if r.preset == "dsds"), None)
-    if first:
-        magnitude = read_picture(first.files.score_magnitude)
-        write_png(folder / "fig_3.png", magnitude, made_by)
-        text = f"{first.prompt}, dsds, seed {first.seed}: render, magnitude of the score, and after clipping"
-        made.append(("fig_3.png", f"{text}, over the run (Fig. 3)."))
-        write_png(folder / "fig_15.png", course(first), made_by)
-        made.append(("fig_15.png", f"{first.prompt}, dsds, seed {first.seed}: what training saw (Fig. 15)."))
-    shown = [f"![{name}]({name})\n\n{html.escape(caption)}\n" for name, caption in made]
+        caption = "Mean CLIP similarity to the prompt of each view, by azimuth."
+        made.append(Figure("fig_5.png", "Which side looks like which view (Fig. 5)", caption))
+    chosen, rule = examples(runs, ("dsds",), 1)
+    for one in (r for r in runs if (r.prompt, r.seed) in chosen and r.preset == "dsds"):
+        of = f"{one.prompt}, dsds, seed {one.seed} ({rule})"
+        write_png(folder / "fig_3.png", magnitudes(one), made_by)
+        title = "What clipping takes from the score over a run (Fig. 3)"
+        made.append(Figure("fig_3.png", title, f"{of}, from the first step on the left to the last."))
+        write_png(folder / "fig_15.png", course(one), made_by)
+        title = "How an object comes into being (Fig. 15)"
+        made.append(Figure("fig_15.png", title, f"{of}: what training saw."))
+    shown = [f"## {f.title}\n\n![{f.name}]({f.name})\n\n{html.escape(f.caption)}\n" for f in made]
     (folder / "README.md").write_text("\n".join([*shown, f"{made_by}\n"]), encoding="utf-8")
     return made
 

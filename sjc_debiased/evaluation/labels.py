@@ -93,7 +93,7 @@ def sheet(
         device: cpu or cuda.
     """
     from sjc_debiased.evaluation.orbit import face_pictures, load_scene
-    from sjc_debiased.pictures import write_jpeg
+    from sjc_debiased.pictures import labelled, write_jpeg
     from voxnerf.snapshot import to_u8
 
     if (out / "key.json").exists():
@@ -108,7 +108,7 @@ def sheet(
         run = runs[i]
         _, grid, denoiser = load_scene(run.folder, device)
         images = face_pictures(grid, denoiser, N_VIEWS)
-        rows.append(np.concatenate(to_u8(images), axis=1))
+        rows.append(labelled(np.concatenate(to_u8(images), axis=1), f"row {len(rows) + 1}"))
         face = run.metrics.get("face")
         judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
         row = {"run": run.identity, "preset": run.preset, "prompt": run.prompt, "judged": judged}

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
-from sjc_debiased.evaluation.figures import write_figures
+from sjc_debiased.evaluation.examples import examples
+from sjc_debiased.evaluation.figures import STRIP_PROMPTS, Figure, write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
@@ -22,7 +23,7 @@ from sjc_debiased.pages import write_page
 from sjc_debiased.record import git_commit, short_commit
 from sjc_debiased.runs import RunError
 
-_TURNTABLE_PROMPTS = 4
+_COMPARED = ("sjc", "dsds")
 
 
 def main(
@@ -115,28 +116,28 @@ _WEIGHTS = {
 
 
 def _report(
-    runs: list[Measured], tables: list[Table], figures: list[tuple[str, str]], folder: Path, made_by: str
+    runs: list[Measured], tables: list[Table], figures: list[Figure], folder: Path, made_by: str
 ) -> dict:
-    """Return what the report shows, one self-contained page: tables, figures, and turntables side by side."""
+    """Return what the report shows, one self-contained page: turntables side by side, tables, figures."""
+    turntables, rule = _turntables(runs)
     return {
         "made_by": made_by,
+        "turntables": turntables,
+        "rule": rule,
         "tables": tables,
-        "figures": [(caption, _base64(folder / name)) for name, caption in figures],
-        "turntables": _turntables(runs),
+        "figures": [(figure, _base64(folder / figure.name)) for figure in figures],
     }
 
 
-def _turntables(runs: list[Measured]) -> list[tuple[str, str]]:
-    """Return the turntables of the first prompts, baseline and method beside each other, with captions."""
+def _turntables(runs: list[Measured]) -> tuple[list[tuple[str, list[tuple[str, str]]]], str | None]:
+    """Return the turntables of a few prompts, (preset, video) of baseline and method, and their rule."""
     of = {(r.prompt, r.seed, r.preset): r for r in runs}
-    both = sorted({(p, s) for p, s, name in of if name == "dsds" and (p, s, "sjc") in of})
-    found = []
-    for prompt in list(dict.fromkeys(p for p, _ in both))[:_TURNTABLE_PROMPTS]:
-        seed = min(s for p, s in both if p == prompt)
-        for preset in ("sjc", "dsds"):
-            video = _base64(of[prompt, seed, preset].files.turntable)
-            found.append((f"{prompt}: {preset}, seed {seed}", video))
-    return found
+    shown, rule = examples(runs, _COMPARED, STRIP_PROMPTS)
+    pairs = [
+        (f"{p}, seed {s}", [(preset, _base64(of[p, s, preset].files.turntable)) for preset in _COMPARED])
+        for p, s in shown
+    ]
+    return pairs, rule
 
 
 def _base64(path: Path) -> str:

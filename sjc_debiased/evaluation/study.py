@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sjc_debiased.evaluation.collect import check_counted
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.foreign import read_json
-from sjc_debiased.identity import check_unchanged
 from sjc_debiased.pages import render
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import RunError, atomic, run_folders, write_json
@@ -90,13 +90,14 @@ def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> lis
     """Return the pairs of finished runs of two presets that share prompt and seed.
 
     Raises:
+        ValueError: one was made to be chosen among several.
         RunError: the options of one cannot be read, or it was changed by hand.
     """
     found: dict[tuple, Path] = {}
     for folder in run_folders(run_root):
         run = RunReader(folder)
         if run.turntable.exists():
-            check_unchanged(folder)
+            check_counted(run)
             r = run.options
             found[r["preset"], r["prompt"], r["seed"]] = folder
     return [
