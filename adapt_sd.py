@@ -84,9 +84,9 @@ class StableDiffusion:
         ).input_ids
         return Conditioning((self.text_encoder(ids.to(self.device)).last_hidden_state,))
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
-        """Draw the noise level of a timestep, uniformly from `TIMESTEPS`, as SJC does."""
-        return self.sigmas[int(rng.integers(*TIMESTEPS))]
+    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+        """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does."""
+        return self.sigmas[int(rng.integers(*timesteps))]
 
     @torch.no_grad()
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:

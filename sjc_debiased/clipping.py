@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sjc_debiased.schedules import Schedule
+
 
 @dataclass(frozen=True)
 class ClipSchedule:
@@ -30,8 +32,7 @@ class ClipSchedule:
         """
         if self.start is None or self.end is None:
             return None
-        tau = min(step / schedule_steps, 1.0)
-        return (1 - tau) * self.start + tau * self.end
+        return Schedule(((0, self.start), (schedule_steps, self.end))).value(step)
 
 
 def clip(direction: Tensor, clip_value: float | None) -> Tensor:

@@ -11,6 +11,7 @@ from prompts.views import VIEW_SCHEMES
 from sjc_debiased.options import Background, Basic, MethodOptions, OptionError, Options, Start
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
+from sjc_debiased.schedules import TimestepRange
 
 _MOST_VOXELS = 512
 
@@ -53,6 +54,7 @@ class Resolved:
     start: Start = "fog"
     color_scale: float = 1.0
     pmi_normalized: Literal["pmi", "probabilities"] = "pmi"
+    timesteps: tuple[str, str] | None = None
 
 
 def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[Resolved]:
@@ -70,6 +72,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     given: dict[str, Any] = {name: value for name, value in vars(o.sjc).items() if value is not None}
     own: dict[str, Any] = {name: getattr(profile, name) for name in vars(o.sjc).keys() & vars(profile).keys()}
     n_steps = profile.n_steps if o.basic.n_steps is None else o.basic.n_steps
+    timesteps = _timesteps(o.sjc.timesteps or profile.timesteps)
     template = Resolved(
         prompt="",
         seed=0,
@@ -85,7 +88,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         clip_end=clip_end,
         half_size=profile.half_size,
         n_steps=n_steps,
-        **({"schedule_steps": n_steps} | own | given),  # pyright: ignore[reportArgumentType]  # of many types
+        **({"schedule_steps": n_steps} | own | given | {"timesteps": timesteps}),  # pyright: ignore[reportArgumentType]  # of many types
     )
     _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
@@ -101,6 +104,17 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
             f"--resume goes on with one run. {len(runs)} were asked for. Leave it out for several."
         )
     return list(dict.fromkeys(runs))
+
+
+def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return a range as it is written down: two that mean the same are the same run."""
+    if not given:
+        return None
+    try:
+        timesteps = TimestepRange.parse(*given)
+    except ValueError as error:
+        raise OptionError(f"--timesteps: {error}") from error
+    return str(timesteps.low), str(timesteps.high)
 
 
 def _seeds(o: Basic) -> list[int]:

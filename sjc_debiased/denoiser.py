@@ -61,8 +61,13 @@ class Denoiser(Protocol):
         """
         ...
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
-        """Draw a noise level as the model's training drew them, a scalar on its device."""
+    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+        """Draw a noise level as the model's training drew them, a scalar on its device.
+
+        Args:
+            timesteps: [low, high) of its table; asked for only where a run bounds them, so a model without a
+                table does without this argument.
+        """
         ...
 
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:

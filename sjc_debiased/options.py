@@ -99,6 +99,12 @@ class SJCOptions:
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = 1
     """Noise samples per step."""
+    timesteps: Annotated[
+        tuple[str, str] | None,
+        arg(metavar="LOW HIGH", help_behavior_hint="(default: the model's; else SJC's)"),
+    ] = None
+    """Draw timesteps from LOW up to, without, HIGH (10 970 is SJC's). Each is a number, or changes with the step:
+    20 0:980,5000:500 lowers the upper end over the first 5,000 steps."""
     schedule_steps: Annotated[_Int, arg(help_behavior_hint="(default: as n_steps)")] = None
     """Steps over which the clip's bound grows, and after a share of which emptiness weighs more; from then on
     both stay. With it a finished run can be given more steps."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.foreign import read_json
+from sjc_debiased.schedules import TimestepRange
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Profile:
         n_steps, guidance: optimisation steps and classifier-free guidance scale.
         emptiness_weight: of the emptiness loss, before its multiplier.
         emptiness_multiplier: its factor in the late part of a run.
+        timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
+            empty for SJC's.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
         background: mapping of the background texture (`voxnerf.grid.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
@@ -41,6 +44,7 @@ class Profile:
     guidance: float = 100.0
     emptiness_weight: float = 10_000.0
     emptiness_multiplier: float = 20.0
+    timesteps: tuple[str, ...] = ()
     lr: float = 0.05
     background_lr: float = 1e-4
     background: str = "published"
@@ -69,6 +73,7 @@ def load_profile(model: str) -> Profile:
     try:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
+        fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
         profile = Profile(**fields)
         for name, default in vars(STABLE_DIFFUSION).items():
             kinds = (int, float) if isinstance(default, float) else type(default)
@@ -76,6 +81,8 @@ def load_profile(model: str) -> Profile:
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
         if not all(isinstance(word, str) for word in profile.known_words):
             raise TypeError("known_words must be words")
+        if profile.timesteps:
+            TimestepRange.parse(*profile.timesteps)
         return profile
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(

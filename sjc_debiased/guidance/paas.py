@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Direction, Query
+from sjc_debiased.schedules import TimestepRange
 from sjc_debiased.score import paas_direction, perturb
 from voxnerf.rays import to_device
 
@@ -20,17 +21,20 @@ class PAAS:
     Attributes:
         scale: of classifier-free guidance; the default is SJC's on Stable Diffusion.
         n_noise: noised copies per step; var_red: SJC Eq. 16 (True) or 15.
+        timesteps: from which the noise level is drawn; None leaves it to the 2D model, which draws as SJC.
     """
 
     scale: float = 100.0
     n_noise: int = 1
     var_red: bool = True
+    timesteps: TimestepRange | None = None
 
     def ask(
         self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
     ) -> Query:
         """Return `n_noise` copies of the picture, noised to one level that the 2D model draws."""
-        sigma = denoiser.draw_sigma(rng)
+        bounds = () if self.timesteps is None else (self.timesteps.at(step),)
+        sigma = denoiser.draw_sigma(rng, *bounds)
         noise = rng.standard_normal((self.n_noise, *picture.shape[1:]), dtype=np.float32)
         noised = perturb(picture, sigma, to_device(noise, picture.device))
         return Query(noised, sigma, cond.repeated(self.n_noise), self.scale)
