@@ -14,7 +14,8 @@ class ClipSchedule:
     """Bound the direction by a value that grows linearly from `start` to `end`.
 
     `start == end` is static clipping, `None` for both is no clipping. The unit is that of `direction`:
-    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2).
+    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2). With SDS guidance it
+    bounds w(t) times the direction, as threestudio does, so the same bound is looser: w is at most 1.
 
     >>> ClipSchedule(2.0, 8.0).value(2500, 10_000)
     3.5

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.options import Background, Basic, MethodOptions, OptionError, Options, Start
+from sjc_debiased.options import (
+    Background,
+    Basic,
+    GuidanceForm,
+    MethodOptions,
+    OptionError,
+    Options,
+    SJCOptions,
+    Start,
+    Weighting,
+)
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
 from sjc_debiased.schedules import TimestepRange
@@ -55,6 +65,8 @@ class Resolved:
     color_scale: float = 1.0
     pmi_normalized: Literal["pmi", "probabilities"] = "pmi"
     timesteps: tuple[str, str] | None = None
+    guidance_form: GuidanceForm = "paas"
+    weighting: Weighting | None = None
 
 
 def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[Resolved]:
@@ -88,7 +100,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         clip_end=clip_end,
         half_size=profile.half_size,
         n_steps=n_steps,
-        **({"schedule_steps": n_steps} | own | given | {"timesteps": timesteps}),  # pyright: ignore[reportArgumentType]  # of many types
+        **({"schedule_steps": n_steps} | own | given | {"timesteps": timesteps} | _guidance(o.sjc)),  # pyright: ignore[reportArgumentType]  # of many types
     )
     _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
@@ -104,6 +116,16 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
             f"--resume goes on with one run. {len(runs)} were asked for. Leave it out for several."
         )
     return list(dict.fromkeys(runs))
+
+
+def _guidance(o: SJCOptions) -> dict[str, Any]:
+    """Return what belongs to the form of guidance; None is what another form does not have."""
+    if o.guidance_form == "paas" and o.weighting is not None:
+        raise OptionError(
+            f"--weighting weighs the noise levels of SDS. It is {o.weighting}, and --guidance_form is paas. "
+            "Leave it out, or add --guidance_form sds."
+        )
+    return {"weighting": None if o.guidance_form == "paas" else o.weighting or "sds"}
 
 
 def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:

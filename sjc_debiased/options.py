@@ -18,6 +18,8 @@ ClipKind = Literal["none", "static", "dynamic"]
 MeshFormat = Literal["glb", "ply", "obj"]
 Background = Literal["published", "seamless"]
 Start = Literal["fog", "blob"]
+GuidanceForm = Literal["paas", "sds"]
+Weighting = Literal["sds", "uniform", "fantasia3d"]
 KernelName = Literal["auto", "torch", "numba", "triton"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -99,12 +101,20 @@ class SJCOptions:
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = 1
     """Noise samples per step."""
+    guidance_form: GuidanceForm = "paas"
+    """paas: SJC's, the bound is on the direction. sds: DreamFusion's, the direction times a weight of its
+    noise level, and the bound is on that (docs/frameworks.md)."""
+    weighting: Annotated[
+        Weighting | None,
+        arg(metavar="{sds,uniform,fantasia3d}", help_behavior_hint="(default: sds; paas: none)"),
+    ] = None
+    """Weight of a noise level: 1 - abar, 1, or sqrt(abar) (1 - abar)."""
     timesteps: Annotated[
         tuple[str, str] | None,
         arg(metavar="LOW HIGH", help_behavior_hint="(default: the model's; else SJC's)"),
     ] = None
-    """Draw timesteps from LOW up to, without, HIGH (10 970 is SJC's). Each is a number, or changes with the step:
-    20 0:980,5000:500 lowers the upper end over the first 5,000 steps."""
+    """Draw timesteps from LOW up to, without, HIGH (10 970 is SJC's). Each is a number, or changes with the
+    step: 20 0:980,5000:500 lowers the upper end over the first 5,000 steps."""
     schedule_steps: Annotated[_Int, arg(help_behavior_hint="(default: as n_steps)")] = None
     """Steps over which the clip's bound grows, and after a share of which emptiness weighs more; from then on
     both stay. With it a finished run can be given more steps."""

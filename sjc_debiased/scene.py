@@ -13,9 +13,8 @@ from prompts.views import view_scheme
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Conditioning, Denoiser
-from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.guidance.build import build_guidance
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
-from sjc_debiased.schedules import TimestepRange
 from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, Kernel, VoxelGrid
 
@@ -38,8 +37,7 @@ def build_scene(
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)
     cond_of_step = [told[view] for view in views]
-    timesteps = None if run.timesteps is None else TimestepRange.parse(*run.timesteps)
-    guidance = PAAS(run.guidance, run.n_noise, run.var_red, timesteps)
+    guidance = build_guidance(run)
     optimizer = make_optimizer(grid, settings)
     return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 

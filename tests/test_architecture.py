@@ -24,6 +24,7 @@ METHOD_ALONE = (
     "optimize",
     "guidance/__init__",
     "guidance/paas",
+    "guidance/sds",
     "schedules",
     "denoiser",
     "config",

@@ -34,7 +34,8 @@ class Direction:
 
     Attributes:
         value: [1, channels, height, width], without gradient, in units of predicted noise: what is clipped.
-        weight: w(t), which multiplies what clipping leaves, scalar.
+            For PAAS sigma * score; for SDS that times w(t), so that the same bound is looser.
+        weight: multiplies what clipping leaves, scalar.
     """
 
     value: Tensor
