@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import (
+    TIMESTEPS,
+    Conditioning,
+    denoised_by,
+    guided,
+    nearest_timestep,
+    sigma_table,
+)
 
 _COMPILED_TOLERANCE = 0.05  # of the largest value: half precision in another order, not another function
 
@@ -104,8 +111,7 @@ class StableDiffusion:
         outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
         unconditional, conditional = outputs.chunk(2)
         output = guided(unconditional, conditional, scale[:, None, None, None])
-        eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
-        return noised - sigma * eps
+        return denoised_by(output, noised, sigma, self.v_prediction)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the scaled latents of RGB images in [-1, 1], float32 [n, channels, size, size].

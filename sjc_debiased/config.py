@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from prompts.views import VIEW_SCHEMES
@@ -17,6 +18,7 @@ from sjc_debiased.options import (
     Options,
     SJCOptions,
     Start,
+    VSDModel,
     Weighting,
 )
 from sjc_debiased.presets import PRESETS, Method
@@ -24,6 +26,7 @@ from sjc_debiased.profiles import Profile
 from sjc_debiased.schedules import TimestepRange
 
 _MOST_VOXELS = 512
+_VSD_SCALE, _VSD_LR = 7.5, 1e-4  # ProlificDreamer's
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Resolved:
     timesteps: tuple[str, str] | None = None
     guidance_form: GuidanceForm = "paas"
     weighting: Weighting | None = None
+    vsd_model: VSDModel | None = None
+    vsd_lr: float | None = None
 
 
 def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[Resolved]:
@@ -120,12 +125,29 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
 
 def _guidance(o: SJCOptions) -> dict[str, Any]:
     """Return what belongs to the form of guidance; None is what another form does not have."""
-    if o.guidance_form == "paas" and o.weighting is not None:
+    form = o.guidance_form
+    forms = {"weighting": ("sds", "vsd"), "vsd_model": ("vsd",), "vsd_lr": ("vsd",)}
+    for name, those in forms.items():
+        if getattr(o, name) is not None and form not in those:
+            raise OptionError(
+                f"--{name} belongs to --guidance_form {' and '.join(those)}. It came with {form}. Leave it "
+                f"out, or add --guidance_form {those[0]}."
+            )
+    if form == "paas":
+        return {}
+    weighting = o.weighting or "sds"
+    if form == "sds":
+        return {"weighting": weighting}
+    kind, lr = o.vsd_model or "lora", _VSD_LR if o.vsd_lr is None else o.vsd_lr
+    _require(o.var_red, "--var_red", "True with --guidance_form vsd, which subtracts no render", o.var_red)
+    _require(lr > 0 and math.isfinite(lr), "--vsd_lr", "finite and positive", lr)
+    if kind == "lora" and find_spec("peft") is None:
         raise OptionError(
-            f"--weighting weighs the noise levels of SDS. It is {o.weighting}, and --guidance_form is paas. "
-            "Leave it out, or add --guidance_form sds."
+            "--vsd_model lora needs the package peft. It is not installed. Install it: pip install peft, or "
+            "choose --vsd_model copy."
         )
-    return {"weighting": None if o.guidance_form == "paas" else o.weighting or "sds"}
+    scale = _VSD_SCALE if o.guidance is None else o.guidance
+    return {"weighting": weighting, "vsd_model": kind, "vsd_lr": lr, "guidance": scale}
 
 
 def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:

@@ -97,6 +97,18 @@ def sigma_table(alphas_cumprod: Tensor) -> Tensor:
     return ((1 - abar) / abar).sqrt().float()
 
 
+def denoised_by(output: Tensor, noised: Tensor, sigma: Tensor, v_prediction: bool) -> Tensor:
+    """Return D(noised; sigma) of what a network answers to noised / sqrt(1 + sigma^2): eps, or v.
+
+    Args:
+        output: [n, c, h, w]. noised: [n, c, h, w]. sigma: [n, 1, 1, 1].
+    """
+    if not v_prediction:
+        return noised - sigma * output
+    scaled = noised / (1 + sigma**2).sqrt()
+    return noised - sigma * ((output + sigma * scaled) / (1 + sigma**2).sqrt())
+
+
 def nearest_timestep(sigmas: Tensor, sigma: Tensor) -> Tensor:
     """Return the timestep whose sigma is nearest, int64, of the shape of `sigma`; no device sync."""
     above = torch.searchsorted(sigmas, sigma.contiguous()).clamp(1, len(sigmas) - 1)

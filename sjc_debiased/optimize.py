@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sjc_debiased.clipping import ClipSchedule, clip
 from sjc_debiased.denoiser import Conditioning, Denoiser
-from sjc_debiased.guidance import Guidance, Query
+from sjc_debiased.guidance import Guidance, Query, TrainedGuidance
 from sjc_debiased.losses import DepthLoss, center_depth_loss
 from voxnerf.cameras import Camera
 from voxnerf.field import Field, Rendering
@@ -123,6 +123,8 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     scene.optimizer.zero_grad()
     torch.autograd.backward([rendering.latent, regularizer], [-push, None])
     scene.optimizer.step()
+    if isinstance(scene.guidance, TrainedGuidance):
+        scene.guidance.learn(picture, query, rng)
     scene.done += 1
 
     seen = Rendering(*(t.detach() for t in vars(rendering).values()))

@@ -18,8 +18,9 @@ ClipKind = Literal["none", "static", "dynamic"]
 MeshFormat = Literal["glb", "ply", "obj"]
 Background = Literal["published", "seamless"]
 Start = Literal["fog", "blob"]
-GuidanceForm = Literal["paas", "sds"]
+GuidanceForm = Literal["paas", "sds", "vsd"]
 Weighting = Literal["sds", "uniform", "fantasia3d"]
+VSDModel = Literal["lora", "copy"]
 KernelName = Literal["auto", "torch", "numba", "triton"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -96,19 +97,28 @@ class SJCOptions:
     """The numbers of SJC: guidance, the start, the losses, the optimiser."""
 
     guidance: Annotated[_Float, arg(aliases=["--sd.scale"])] = None
-    """Classifier-free guidance scale (100 for SD)."""
+    """Classifier-free guidance scale (100 for SD; 7.5 with vsd)."""
     var_red: FlagConversionOff[bool] = True
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = 1
     """Noise samples per step."""
     guidance_form: GuidanceForm = "paas"
     """paas: SJC's, the bound is on the direction. sds: DreamFusion's, the direction times a weight of its
-    noise level, and the bound is on that (docs/frameworks.md)."""
+    noise level, and the bound is on that. vsd: ProlificDreamer's, weighted as sds, against a second model
+    that learns the renders (docs/frameworks.md)."""
     weighting: Annotated[
         Weighting | None,
         arg(metavar="{sds,uniform,fantasia3d}", help_behavior_hint="(default: sds; paas: none)"),
     ] = None
     """Weight of a noise level: 1 - abar, 1, or sqrt(abar) (1 - abar)."""
+    vsd_model: Annotated[
+        VSDModel | None, arg(metavar="{lora,copy}", help_behavior_hint="(default: lora, with vsd)")
+    ] = None
+    """VSD's second model: the U-Net with a LoRA on its attention (needs the package peft), or a copy."""
+    vsd_lr: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 1e-4, with vsd)")] = (
+        None
+    )
+    """AdamW step size of that model."""
     timesteps: Annotated[
         tuple[str, str] | None,
         arg(metavar="LOW HIGH", help_behavior_hint="(default: the model's; else SJC's)"),

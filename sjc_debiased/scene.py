@@ -37,7 +37,7 @@ def build_scene(
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)
     cond_of_step = [told[view] for view in views]
-    guidance = build_guidance(run)
+    guidance = build_guidance(run, denoiser, cameras)
     optimizer = make_optimizer(grid, settings)
     return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 

@@ -114,17 +114,20 @@ def run_of(**given):
     return run
 
 
+def built(**given):
+    return build_guidance(run_of(**given), Gaussian(), [])
+
+
 def test_options_choose_it():
-    assert build_guidance(run_of()) == PAAS()
-    assert build_guidance(run_of(guidance_form="sds")) == SDS(PAAS(), "sds")
-    given = run_of(guidance_form="sds", weighting="fantasia3d", guidance=101.0, timesteps=("20", "981"))
-    guidance = build_guidance(given)
+    assert built() == PAAS()
+    assert built(guidance_form="sds") == SDS(PAAS(), "sds")
+    guidance = built(guidance_form="sds", weighting="fantasia3d", guidance=101.0, timesteps=("20", "981"))
     assert (guidance.weighting, guidance.paas.scale, guidance.paas.timesteps.at(3)) == (
         "fantasia3d",
         101.0,
         (20, 981),
     )
-    with pytest.raises(OptionError, match="--weighting weighs the noise levels of SDS"):
+    with pytest.raises(OptionError, match="--weighting belongs to --guidance_form sds and vsd"):
         run_of(weighting="uniform")
 
 

@@ -17,7 +17,15 @@ ROOT = Path(__file__).parents[1]
 CORE = (
     *(
         "sjc_debiased." + name
-        for name in ("clipping", "denoiser", "guidance", "guidance.paas", "guidance.sds", "library")
+        for name in (
+            "clipping",
+            "denoiser",
+            "guidance",
+            "guidance.paas",
+            "guidance.sds",
+            "guidance.vsd",
+            "library",
+        )
     ),
     *("sjc_debiased." + name for name in ("losses", "optimize", "scene", "schedules", "score")),
     *("prompts." + name for name in ("debias", "masked_lm", "views", "words")),

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from sjc_debiased.config import Resolved
+from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.guidance import Guidance
+from sjc_debiased.guidance.own_unet import OwnUNet, UNetDenoiser
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.guidance.sds import SDS
+from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.schedules import TimestepRange
+from voxnerf.cameras import Camera
+from voxnerf.rays import to_device
 
 
-def build_guidance(run: Resolved) -> Guidance:
-    """Return the guidance of a run."""
+def build_guidance(run: Resolved, denoiser: Denoiser, cameras: Sequence[Camera]) -> Guidance:
+    """Return the guidance of a run.
+
+    Args:
+        denoiser: that will be asked; VSD's second model is made of its U-Net.
+        cameras: of every step.
+
+    Raises:
+        ValueError: the denoiser has no U-Net for VSD.
+    """
     timesteps = None if run.timesteps is None else TimestepRange.parse(*run.timesteps)
     paas = PAAS(run.guidance, run.n_noise, run.var_red, timesteps)
-    return paas if run.weighting is None else SDS(paas, run.weighting)
+    if run.weighting is None:
+        return paas
+    if run.vsd_model is None or run.vsd_lr is None:
+        return SDS(paas, run.weighting)
+    if not isinstance(denoiser, UNetDenoiser):
+        raise ValueError(
+            "VSD makes its second model of the denoiser's U-Net. "
+            f"{type(denoiser).__name__} has none. Choose --guidance_form sds."
+        )
+    poses = np.stack([camera.c2w.ravel() for camera in cameras]).astype(np.float32)
+    own = OwnUNet(denoiser, run.vsd_model, run.seed)
+    told = denoiser.condition([run.prompt])  # without view words
+    return VSD(own, told, to_device(poses, denoiser.device), paas, run.weighting, run.vsd_lr)

@@ -50,6 +50,5 @@ class SDS:
 
     def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
         """Return w(t) sigma * score; nothing weighs it after the bound."""
-        return Direction(
-            weight(self.weighting, query.sigma) * self.paas.answer(picture, query, denoised).value
-        )
+        direction = self.paas.answer(picture, query, denoised).value
+        return Direction(weight(self.weighting, query.sigma) * direction)
