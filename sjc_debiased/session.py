@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -189,12 +190,12 @@ class Session:
         )
 
     def _check_parameters(self, step: Step) -> None:
-        """Refuse to save a scene that is not finite.
+        """Refuse to save a scene, or what its guidance has learnt, that is not finite.
 
         Raises:
             DivergedError: names the parameter.
         """
-        for name, param in self.scene.field.named_parameters():
+        for name, param in chain(self.scene.field.named_parameters(), self._learnt().items()):
             if not torch.isfinite(param).all():
                 raise DivergedError(
                     f"the scene must stay finite. After step {step.step} (sigma {float(step.sigma):.4g}) its "
@@ -223,11 +224,13 @@ class Session:
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""
-        state = training_state(self.scene.field.named_parameters(), self.scene.optimizer, "grid", "adamax")
-        if isinstance(self.scene.guidance, TrainedGuidance):
-            learnt = self.scene.guidance.state_dict()
-            state |= {_GUIDANCE + name: tensor for name, tensor in learnt.items()}
-        return state
+        parameters = self.scene.field.named_parameters()
+        return training_state(parameters, self.scene.optimizer, "grid", "adamax") | self._learnt()
+
+    def _learnt(self) -> dict[str, Tensor]:
+        guidance = self.scene.guidance
+        learnt = guidance.state_dict() if isinstance(guidance, TrainedGuidance) else {}
+        return {_GUIDANCE + name: tensor for name, tensor in learnt.items()}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         try:
