@@ -58,10 +58,10 @@ class OwnUNet(nn.Module):
             torch.default_generator.manual_seed(seed)
             self.unet = _with_lora(base) if kind == "lora" else _copied(base)
             width = base.time_embedding.linear_2.out_features
-            camera = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(camera[2].weight)
-        nn.init.zeros_(camera[2].bias)
-        self.unet.class_embedding = camera.to(denoiser.sigmas.device)
+            first, last = nn.Linear(16, width), nn.Linear(width, width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.unet.class_embedding = nn.Sequential(first, nn.SiLU(), last).to(denoiser.sigmas.device)
         self._dtype = self.unet.conv_in.weight.dtype
 
     def forward(self, noised: Tensor, sigma: Tensor, cond: Conditioning, pose: Tensor) -> Tensor:

@@ -73,7 +73,8 @@ class VSD:
         weighting: Weighting,
         lr: float,
     ):
-        self.own, self.cond, self.poses, self.paas, self.weighting = own, cond, poses, paas, weighting
+        self.own, self.cond, self.poses, self.paas = own, cond, poses, paas
+        self.weighting: Weighting = weighting
         self._trained = [(name, p) for name, p in own.named_parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW([p for _, p in self._trained], lr=lr)
         self._pose = poses[:1]
