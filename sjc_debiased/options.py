@@ -115,14 +115,17 @@ class SJCOptions:
     """Noise samples per step."""
     guidance_form: Annotated[
         GuidanceForm | None,
-        arg(metavar="{paas,sds,vsd}", help_behavior_hint=f"(default: {GuidanceSettings.guidance_form})"),
+        arg(metavar="{paas,sds,vsd}", help_behavior_hint="(default: the preset's; paas with SJC's)"),
     ] = None
     """paas: SJC's, the bound is on the direction. sds: DreamFusion's, the direction times a weight of its
     noise level, and the bound is on that. vsd: ProlificDreamer's, weighted as sds, against a second model
     that learns the renders (docs/frameworks.md)."""
     weighting: Annotated[
         Weighting | None,
-        arg(metavar="{sds,uniform,fantasia3d}", help_behavior_hint="(default: sds; paas: none)"),
+        arg(
+            metavar="{sds,uniform,fantasia3d}",
+            help_behavior_hint="(default: the preset's, or sds; paas: none)",
+        ),
     ] = None
     """Weight of a noise level: 1 - abar, 1, or sqrt(abar) (1 - abar)."""
     vsd_model: Annotated[
@@ -135,7 +138,7 @@ class SJCOptions:
     """AdamW step size of that model."""
     timesteps: Annotated[
         tuple[str, str] | None,
-        arg(metavar="LOW HIGH", help_behavior_hint="(default: the model's; else SJC's)"),
+        arg(metavar="LOW HIGH", help_behavior_hint="(default: the preset's or the model's; else SJC's)"),
     ] = None
     """Draw timesteps from LOW up to, without, HIGH (10 970 is SJC's). Each is a number, or changes with the
     step: 20 0:980,5000:500 lowers the upper end over the first 5,000 steps."""
