@@ -114,7 +114,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     framework = FRAMEWORKS[method.framework] if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     clip = dict(zip(("clip_start", "clip_end"), _clip(o.method, method, profile)))
-    numbers = vars(profile) | framework | given | clip
+    numbers: dict[str, Any] = vars(profile) | framework | given | clip
     numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers)
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)

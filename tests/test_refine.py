@@ -77,7 +77,7 @@ def test_bad_options_are_refused_before_any_work(finished, capsys, arguments, me
 
 
 @pytest.mark.parametrize(
-    ("its", "goes_on_with"),
+    ("its", "then"),
     [({}, ("20", "501")), ({"timesteps": ["30", "0:900,9:40"]}, ("30", "0:900,9:40"))],
 )
 def test_the_timesteps_are_threestudios_or_the_runs_own(finished, its, then):

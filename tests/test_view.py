@@ -261,6 +261,7 @@ def test_the_command_makes_the_same_run_again(tmp_path, arguments):
         command = command_again(RunReader(tmp_path))
         words = shlex.split(command)
         assert words[:2] == ["python", "run_sjc.py"]
+        assert "None" not in words
         assert resolve(parsed(words[2:]), profile, "menagerie", "f") == [run], command
 
 

@@ -69,9 +69,9 @@ def _base(r: dict) -> PresetName:
     """Return the preset of a run, or the one that a run of none is changed from."""
     if r["preset"] in PRESETS:
         return r["preset"]
-    of_its_scene = (name for name, its in FRAMEWORKS.items() if all(r[k] == its[k] for k in _SCENE))
-    if framework := next(of_its_scene, None):
-        return framework
+    for name, its in FRAMEWORKS.items():
+        if all(r[option] == its[option] for option in _SCENE):
+            return name
     if r["views"] == "sjc":
         return "sjc"
     return "dsds-preserved" if r["masked_lm"] is None else "dsds"
