@@ -70,9 +70,18 @@ class DeepFloydIF:
         """Return the text embeddings of prompts, [n, tokens, width], in the U-Net's dtype."""
         return Conditioning((self._read(prompts).to(self.device, self.dtype),))
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
-        """Draw the noise level of a timestep, uniformly from `TIMESTEPS`, as SJC does."""
-        return self.sigmas[int(rng.integers(*TIMESTEPS))]
+    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+        """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does.
+
+        Raises:
+            ValueError: the range goes beyond `LAST_TIMESTEP`.
+        """
+        if timesteps[1] > len(self.sigmas):
+            raise ValueError(
+                f"timesteps of DeepFloyd IF end at {LAST_TIMESTEP}. The range goes up to, without, "
+                f"{timesteps[1]}. Give --timesteps a HIGH of at most {LAST_TIMESTEP + 1}."
+            )
+        return self.sigmas[int(rng.integers(*timesteps))]
 
     @torch.no_grad()
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:

@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sjc_debiased.compiled import Compiled
-from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import (
+    TIMESTEPS,
+    Conditioning,
+    denoised_by,
+    guided,
+    nearest_timestep,
+    sigma_table,
+)
 
 
 class StableDiffusion:
@@ -84,9 +91,9 @@ class StableDiffusion:
         ).input_ids
         return Conditioning((self.text_encoder(ids.to(self.device)).last_hidden_state,))
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
-        """Draw the noise level of a timestep, uniformly from `TIMESTEPS`, as SJC does."""
-        return self.sigmas[int(rng.integers(*TIMESTEPS))]
+    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+        """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does."""
+        return self.sigmas[int(rng.integers(*timesteps))]
 
     @torch.no_grad()
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
@@ -104,8 +111,7 @@ class StableDiffusion:
         outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
         unconditional, conditional = outputs.chunk(2)
         output = guided(unconditional, conditional, scale[:, None, None, None])
-        eps = (output + sigma * scaled) / (1 + sigma**2).sqrt() if self.v_prediction else output
-        return noised - sigma * eps
+        return denoised_by(output, noised, sigma, self.v_prediction)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the scaled latents of RGB images in [-1, 1], float32 [n, channels, size, size].

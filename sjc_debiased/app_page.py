@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
-import gradio as gr  # noqa: E402
+import gradio as gr  # noqa: E402  # pyright: ignore[reportMissingImports]  # optional
 
 from sjc_debiased.library import speaking_of_arguments  # noqa: E402
 from sjc_debiased.pair import PAIR, Growing, Made, PairMaker  # noqa: E402

@@ -74,7 +74,7 @@ def _write(folder: Path, changes: list[dict]) -> None:
 def _changed(scene: Scene, name: str, value: Any) -> Guidance | ClipSchedule:
     if name == "guidance" and guidance_of(scene) is not None:
         if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
-            return replace(scene.guidance, scale=float(value))  # pyright: ignore[reportArgumentType]
+            return replace(scene.guidance, scale=float(value))  # pyright: ignore[reportArgumentType]  # one with a scale
         raise ValueError(f"guidance must be finite and not negative. It is {value!r}. Choose another.")
     if name == "clip" and clip_of(scene) is not None:
         start, end = value

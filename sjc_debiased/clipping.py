@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+from sjc_debiased.schedules import Schedule
+
 
 @dataclass(frozen=True)
 class ClipSchedule:
     """Bound the direction by a value that grows linearly from `start` to `end`.
 
     `start == end` is static clipping, `None` for both is no clipping. The unit is that of `direction`:
-    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2).
+    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2). With SDS guidance it
+    bounds w(t) times the direction, as threestudio does, so the same bound is looser: w is at most 1.
 
     >>> ClipSchedule(2.0, 8.0).value(2500, 10_000)
     3.5
@@ -32,8 +35,7 @@ class ClipSchedule:
         """
         if self.start is None or self.end is None:
             return None
-        tau = min(step / schedule_steps, 1.0)
-        return (1 - tau) * self.start + tau * self.end
+        return Schedule(((0, self.start), (schedule_steps, self.end))).value(step)
 
 
 def clip(direction: Tensor, clip_value: float | None) -> Tensor:

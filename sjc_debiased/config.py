@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.frameworks import FRAMEWORKS
-from sjc_debiased.options import Basic, MethodOptions, OptionError, Options
+from sjc_debiased.options import Basic, MethodOptions, OptionError, Options, SJCOptions
 from sjc_debiased.presets import PRESETS, Method
 from sjc_debiased.profiles import Profile
+from sjc_debiased.schedules import TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
@@ -39,6 +41,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("a share of the steps in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step",)),
 )
 """What numbers must be, by the names of their options."""
+_VSD_SCALE, _VSD_LR = 7.5, 1e-4  # ProlificDreamer's
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     framework = FRAMEWORKS[method.framework] if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     clip = dict(zip(("clip_start", "clip_end"), _clip(o.method, method, profile)))
-    numbers = vars(profile) | framework | given | clip
+    numbers: dict[str, Any] = vars(profile) | framework | given | clip
+    numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers)
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
     viewing = part(Viewing, numbers)
@@ -146,6 +150,45 @@ def _prompting(o: MethodOptions, method: Method, profile: Profile) -> Prompting:
         return told
     masked_lm = o.masked_lm or profile.masked_lm
     return replace(told, masked_lm=masked_lm, keep=o.keep, pmi_normalized=o.pmi_normalized)
+
+
+def _guidance(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what belongs to the form of guidance; None is what another form does not have."""
+    form = numbers.get("guidance_form", GuidanceSettings.guidance_form)
+    forms = {"weighting": ("sds", "vsd"), "vsd_model": ("vsd",), "vsd_lr": ("vsd",)}
+    for name, those in forms.items():
+        if getattr(o, name) is not None and form not in those:
+            raise OptionError(
+                f"--{name} belongs to --guidance_form {' and '.join(those)}. It came with {form}. Leave it "
+                f"out, or add --guidance_form {those[0]}."
+            )
+    if form == "paas":
+        return {"weighting": None}
+    weighting = numbers.get("weighting", "sds")
+    if form == "sds":
+        return {"weighting": weighting}
+    no_render = "True with --guidance_form vsd, which subtracts no render"
+    kind, lr = o.vsd_model or "lora", _VSD_LR if o.vsd_lr is None else o.vsd_lr
+    _require(o.var_red is not False, "--var_red", no_render, o.var_red)
+    _require(lr > 0 and math.isfinite(lr), "--vsd_lr", "finite and positive", lr)
+    if kind == "lora" and find_spec("peft") is None:
+        raise OptionError(
+            "--vsd_model lora needs the package peft. It is not installed. Install it: pip install peft, or "
+            "choose --vsd_model copy."
+        )
+    scale = _VSD_SCALE if o.guidance is None else o.guidance
+    return {"weighting": weighting, "vsd_model": kind, "vsd_lr": lr, "guidance": scale}
+
+
+def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return a range as it is written down: two that mean the same are the same run."""
+    if not given:
+        return None
+    try:
+        timesteps = TimestepRange.parse(*given)
+    except ValueError as error:
+        raise OptionError(f"--timesteps: {error}") from error
+    return str(timesteps.low), str(timesteps.high)
 
 
 def _seeds(o: Basic) -> list[int]:

@@ -61,8 +61,13 @@ class Denoiser(Protocol):
         """
         ...
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
-        """Draw a noise level as the model's training drew them, a scalar on its device."""
+    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+        """Draw a noise level as the model's training drew them, a scalar on its device.
+
+        Args:
+            timesteps: [low, high) of its table; asked for only where a run bounds them, so a model without a
+                table does without this argument.
+        """
         ...
 
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
@@ -95,6 +100,18 @@ def sigma_table(alphas_cumprod: Tensor) -> Tensor:
     """
     abar = alphas_cumprod.double()
     return ((1 - abar) / abar).sqrt().float()
+
+
+def denoised_by(output: Tensor, noised: Tensor, sigma: Tensor, v_prediction: bool) -> Tensor:
+    """Return D(noised; sigma) of what a network answers to noised / sqrt(1 + sigma^2): eps, or v.
+
+    Args:
+        output: [n, c, h, w]. noised: [n, c, h, w]. sigma: [n, 1, 1, 1].
+    """
+    if not v_prediction:
+        return noised - sigma * output
+    scaled = noised / (1 + sigma**2).sqrt()
+    return noised - sigma * ((output + sigma * scaled) / (1 + sigma**2).sqrt())
 
 
 def nearest_timestep(sigmas: Tensor, sigma: Tensor) -> Tensor:

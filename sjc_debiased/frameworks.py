@@ -17,10 +17,14 @@ _DREAMFUSION: dict[str, Any] = {
     "orientation_start": 10.0,
     "orientation_end": 1000.0,
     "sparsity_weight": 1.0,
+    "guidance_form": "sds",
+    "weighting": "sds",
+    "timesteps": ("20", "981"),
 }
 FRAMEWORKS: dict[FrameworkName, dict[str, Any]] = {
     "dreamfusion-sd": _DREAMFUSION | {"highest_deg": 45.0},
     "dreamfusion-if": _DREAMFUSION | {"highest_deg": 90.0},
+    "magic3d": _DREAMFUSION | {"highest_deg": 45.0, "light": "magic3d", "weighting": "uniform"},
 }
-"""By the names of options. What is not here is the model's own: resolution and box, steps, guidance, bounds,
-and the step size of the grid."""
+"""By the names of options. What is not here is the model's own: resolution and box, steps, guidance scale,
+bounds, and the step size of the grid."""

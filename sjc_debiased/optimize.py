@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Conditioning, Denoiser
-from sjc_debiased.guidance import Guidance, Query
+from sjc_debiased.guidance import Guidance, Query, TrainedGuidance
 from sjc_debiased.losses import center_depth_loss, sparsity_loss
 from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
@@ -89,6 +89,8 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     scene.optimizer.zero_grad()
     torch.autograd.backward([seen, regularizer], [-push, None])
     scene.optimizer.step()
+    if isinstance(scene.guidance, TrainedGuidance):
+        scene.guidance.learn(picture, query, rng)
     scene.done += 1
 
     depth_term = depth_term if depth_term is None else depth_term.detach()

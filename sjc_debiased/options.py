@@ -14,7 +14,15 @@ from tyro.conf import FlagConversionOff, OmitArgPrefixes, UseAppendAction, arg
 from prompts.debias import Normalized
 from sjc_debiased.presets import PresetName
 from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.settings import DepthLoss, GuidanceSettings, Prompting, Settings
+from sjc_debiased.settings import (
+    DepthLoss,
+    GuidanceForm,
+    GuidanceSettings,
+    Prompting,
+    Settings,
+    VSDModel,
+    Weighting,
+)
 from voxnerf.settings import N_FACES, TEXTURE_SIZE, BackgroundMapping, Kernel, Start
 
 ClipKind = Literal["none", "static", "dynamic"]
@@ -99,7 +107,7 @@ class SJCOptions:
     """The numbers of SJC: guidance, the start, the losses, the optimiser."""
 
     guidance: Annotated[float | None, _models("guidance"), arg(aliases=["--sd.scale"])] = None
-    """Classifier-free guidance scale."""
+    """Classifier-free guidance scale; 7.5 without it with --guidance_form vsd."""
     var_red: Annotated[
         FlagConversionOff[bool | None],
         arg(metavar="{True,False}", help_behavior_hint=f"(default: {GuidanceSettings.var_red})"),
@@ -107,6 +115,35 @@ class SJCOptions:
     """Subtract the render (SJC Eq. 16) and not its noised copy (Eq. 15) from the denoised one."""
     n_noise: int = GuidanceSettings.n_noise
     """Noise samples per step."""
+    guidance_form: Annotated[
+        GuidanceForm | None,
+        arg(metavar="{paas,sds,vsd}", help_behavior_hint="(default: the preset's; paas with SJC's)"),
+    ] = None
+    """paas: SJC's, the bound is on the direction. sds: DreamFusion's, the direction times a weight of its
+    noise level, and the bound is on that. vsd: ProlificDreamer's, weighted as sds, against a second model
+    that learns the renders (docs/frameworks.md)."""
+    weighting: Annotated[
+        Weighting | None,
+        arg(
+            metavar="{sds,uniform,fantasia3d}",
+            help_behavior_hint="(default: the preset's, or sds; paas: none)",
+        ),
+    ] = None
+    """Weight of a noise level: 1 - abar, 1, or sqrt(abar) (1 - abar)."""
+    vsd_model: Annotated[
+        VSDModel | None, arg(metavar="{lora,copy}", help_behavior_hint="(default: lora, with vsd)")
+    ] = None
+    """VSD's second model: the U-Net with a LoRA on its attention (needs the package peft), or a copy."""
+    vsd_lr: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 1e-4, with vsd)")] = (
+        None
+    )
+    """AdamW step size of that model."""
+    timesteps: Annotated[
+        tuple[str, str] | None,
+        arg(metavar="LOW HIGH", help_behavior_hint="(default: the preset's or the model's; else SJC's)"),
+    ] = None
+    """Draw timesteps from LOW up to, without, HIGH (10 970 is SJC's). Each is a number, or changes with the
+    step: 20 0:980,5000:500 lowers the upper end over the first 5,000 steps."""
     schedule_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: as n_steps)")] = (
         None
     )

@@ -17,8 +17,10 @@ PresetName = Literal[
     "dreamfusion-sd-dsds",
     "dreamfusion-if",
     "dreamfusion-if-dsds",
+    "magic3d",
+    "magic3d-dsds",
 ]
-FrameworkName = Literal["dreamfusion-sd", "dreamfusion-if"]
+FrameworkName = Literal["dreamfusion-sd", "dreamfusion-if", "magic3d"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ PRESETS: dict[PresetName, Method] = {
     "dreamfusion-sd-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-sd"),
     "dreamfusion-if": Method("none", "sjc", remove_words=False, framework="dreamfusion-if"),
     "dreamfusion-if-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-if"),
+    "magic3d": Method("none", "sjc", remove_words=False, framework="magic3d"),
+    "magic3d-dsds": Method("dynamic", "dsds", remove_words=True, framework="magic3d"),
 }
 """The rows of the paper's tables: Table 1 (sjc, dsds-preserved, dsds), Figs. 7/13 (score-only,
 prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds). Fig. 10 is

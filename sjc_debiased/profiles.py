@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.foreign import read_json
+from sjc_debiased.schedules import TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Settings
 from voxnerf.settings import GridConfig
 
@@ -27,6 +28,8 @@ class Profile:
         n_steps, guidance: optimisation steps and classifier-free guidance scale.
         emptiness_weight: of the emptiness loss, before its multiplier.
         emptiness_multiplier: its factor in the late part of a run.
+        timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
+            empty for SJC's.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
@@ -44,6 +47,7 @@ class Profile:
     guidance: float = GuidanceSettings.scale
     emptiness_weight: float = Settings.emptiness_weight
     emptiness_multiplier: float = Settings.emptiness_multiplier
+    timesteps: tuple[str, ...] = ()
     lr: float = Settings.lr
     background_lr: float = Settings.background_lr
     background: str = GridConfig.background_mapping
@@ -86,6 +90,7 @@ def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
     try:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
+        fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
         profile = dataclasses.replace(default, **fields)
         for name, value in vars(default).items():
             kinds = (int, float) if isinstance(value, float) else type(value)
@@ -93,6 +98,8 @@ def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
         if not all(isinstance(word, str) for word in profile.known_words):
             raise TypeError("known_words must be words")
+        if profile.timesteps:
+            TimestepRange.parse(*profile.timesteps)
         return profile
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(

@@ -22,7 +22,7 @@ from sjc_debiased.mesh_settings import MeshSettings, mesh_settings
 from sjc_debiased.options import MeshFormat, OptionError
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import RunError, locked, write_json
-from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _FOLDER, _ABOUT = "refined", "refine.json"
 _RESOLUTIONS = (8, 128)
+_TIMESTEPS = ("20", "501")  # threestudio's 0.02 to 0.5
 _OTHER_SEEDS = 2**31  # those of runs are smaller: other cameras and other noise than the run had
 _Int = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: half of the run's)")]
 
@@ -166,14 +167,16 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
         if not holds:
             raise OptionError(f"--{name} must be {rule}. It is {value}. Leave it out for the default.")
     steps = {"n_steps": n_steps, "schedule_steps": n_steps}
+    timesteps = {"timesteps": tuple(known["timesteps"] or _TIMESTEPS)}
     name = {f: known[f] for f in ("prompt", "preset", "model", "fingerprint")}
     run = Resolved(
         **name,
         seed=known["seed"] + _OTHER_SEEDS,
         prompting=part(Prompting, known),
         settings=part(Settings, known | steps),
-        guidance=part(GuidanceSettings, known),
+        guidance=part(GuidanceSettings, known | timesteps),
         field=part(GridConfig, known),
+        viewing=part(Viewing, known),
     )
     return run, Stage(resolution, weight, ViewPrompts(**told))
 

@@ -1,10 +1,9 @@
-"""What is in the files of a run folder: their writers, and `RunReader`, the only reader."""
+"""What is in the files of a run folder: the options' writer, and `RunReader`, the only reader."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,8 +23,6 @@ from sjc_debiased.runs import (
     STATS,
     TURNTABLE,
     RunError,
-    atomic,
-    finite,
     write_json,
 )
 
@@ -64,32 +61,6 @@ def views_path(folder: Path, done: int) -> Path:
 def steps_of(picture: Path) -> int:
     """Return how many steps were done at a picture of `preview_path` or `views_path`."""
     return int(picture.stem.rpartition("_")[2])
-
-
-class StatsLog:
-    """Append one JSON line per step to `stats.jsonl`; opened at the step a run goes on from."""
-
-    def __init__(self, folder: Path, first_step: int):
-        path = folder / STATS
-        if path.exists():
-            kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:first_step]
-            with atomic(path) as partial:
-                partial.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, rows: list[dict]) -> None:
-        """Append rows; non-finite numbers become null."""
-        self._file.writelines(json.dumps(finite(row)) + "\n" for row in rows)
-        self._file.flush()
-
-    def flush(self) -> None:
-        """Flush the lines to the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Flush the lines to the disk and close the file."""
-        self.flush()
-        self._file.close()
 
 
 class RunReader:

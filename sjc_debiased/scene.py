@@ -9,7 +9,7 @@ import torch
 from prompts.debias import ViewPrompts
 from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Conditioning, Denoiser
-from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.guidance.build import build_guidance
 from sjc_debiased.optimize import Scene, make_optimizer
 from sjc_debiased.settings import Viewing
 from sjc_debiased.viewing import draw_views
@@ -32,7 +32,7 @@ def build_scene(
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)
     cond_of_step = [told[view] for view in views]
-    guidance = PAAS(**vars(run.guidance))
+    guidance = build_guidance(run, denoiser, cameras)
     optimizer = make_optimizer(grid, settings)
     return Scene(grid, optimizer, cameras, cond_of_step, guidance, settings, run.seed), views
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from sjc_debiased.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
+from sjc_debiased.guidance import TrainedGuidance
 from sjc_debiased.mesh_settings import MeshSettings
 from sjc_debiased.optimize import Scene, Step
 from sjc_debiased.pages import or_warn
@@ -28,15 +30,18 @@ from sjc_debiased.pictures import (
     save_turntable,
 )
 from sjc_debiased.profiles import Profile
-from sjc_debiased.run_files import RunReader, StatsLog, preview_path, views_path
+from sjc_debiased.run_files import RunReader, preview_path, views_path
 from sjc_debiased.runs import ENDED, FINISHED, MESH, PREVIEWS, RunError, write_json
 from sjc_debiased.seeing import decoder_of, looking_size
+from sjc_debiased.stats_log import StatsLog
+from sjc_debiased.training_state import restore_training, training_state
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
 CHECKPOINT_SHARE = 0.05
 PREVIEW_SHARE = 0.01
 VIEWS_SHARE = 0.04
+_GUIDANCE = "guidance."  # of a checkpoint's names
 _STATS_EVERY = 10
 _STATS = (
     "sigma",
@@ -211,12 +216,12 @@ class Session:
         )
 
     def _check_parameters(self, step: Step) -> None:
-        """Refuse to save a scene that is not finite.
+        """Refuse to save a scene, or what its guidance has learnt, that is not finite.
 
         Raises:
             DivergedError: names the parameter.
         """
-        for name, param in self.scene.field.named_parameters():
+        for name, param in chain(self.scene.field.named_parameters(), self._learnt().items()):
             if not torch.isfinite(param).all():
                 raise DivergedError(
                     f"the scene must stay finite. After step {step.step} (sigma {float(step.sigma):.4g}) its "
@@ -245,26 +250,21 @@ class Session:
 
     def _state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, by name; the noise of a step needs only its number."""
-        field, optimizer = self.scene.field, self.scene.optimizer
-        state: dict[str, Tensor] = {f"grid.{name}": p for name, p in field.named_parameters()}
-        for name, param in field.named_parameters():
-            for key, value in optimizer.state[param].items():
-                state[f"adamax.{name}.{key}"] = value
-        return state
+        parameters = self.scene.field.named_parameters()
+        return training_state(parameters, self.scene.optimizer, "grid", "adamax") | self._learnt()
+
+    def _learnt(self) -> dict[str, Tensor]:
+        guidance = self.scene.guidance
+        learnt = guidance.state_dict() if isinstance(guidance, TrainedGuidance) else {}
+        return {_GUIDANCE + name: tensor for name, tensor in learnt.items()}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         try:
-            with torch.no_grad():
-                for name, param in self.scene.field.named_parameters():
-                    param.copy_(state[f"grid.{name}"])
-                    prefix = f"adamax.{name}."
-                    self.scene.optimizer.state[param] = {
-                        key.removeprefix(prefix): (
-                            value.clone() if key.endswith(".step") else value.to(param.device)
-                        )
-                        for key, value in state.items()
-                        if key.startswith(prefix)
-                    }
+            parameters = self.scene.field.named_parameters()
+            restore_training(state, parameters, self.scene.optimizer, "grid", "adamax")
+            if isinstance(self.scene.guidance, TrainedGuidance):
+                learnt = {k.removeprefix(_GUIDANCE): v for k, v in state.items() if k.startswith(_GUIDANCE)}
+                self.scene.guidance.load_state_dict(learnt)
         except (KeyError, RuntimeError) as error:
             raise RunError(
                 f"a checkpoint must hold this run's scene. This one does not ({error}). Delete it to go on "

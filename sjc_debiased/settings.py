@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from prompts.debias import Normalized
 
 DepthLoss = Literal["published", "corrected"]
+GuidanceForm = Literal["paas", "sds", "vsd"]
+Weighting = Literal["sds", "uniform", "fantasia3d"]
+VSDModel = Literal["lora", "copy"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,21 @@ class GuidanceSettings:
     Attributes:
         scale: of classifier-free guidance.
         n_noise: noised copies per step; var_red: SJC Eq. 16 (True) or 15.
+        timesteps: (low, high) that noise levels are drawn between, as texts of `schedules.TimestepRange`;
+            None for SJC's.
+        guidance_form: SJC's, DreamFusion's or ProlificDreamer's (`guidance.build`).
+        weighting: of noise levels (`guidance.sds.weight`); None with SJC's.
+        vsd_model, vsd_lr: ProlificDreamer's second model and its step size; None with the others.
     """
 
     scale: float = 100.0
     n_noise: int = 1
     var_red: bool = True
+    timesteps: tuple[str, str] | None = None
+    guidance_form: GuidanceForm = "paas"
+    weighting: Weighting | None = None
+    vsd_model: VSDModel | None = None
+    vsd_lr: float | None = None
 
 
 @dataclass(frozen=True)

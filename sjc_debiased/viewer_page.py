@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import viser
-import viser.transforms
+import viser  # pyright: ignore[reportMissingImports]  # optional
+import viser.transforms  # pyright: ignore[reportMissingImports]  # optional
 
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.optimize import Step
@@ -171,7 +171,7 @@ class Page:
             eye = client.camera
             seen = tuple(float(x) for x in (*eye.wxyz, *eye.position, eye.fov, eye.aspect))
             level = 0.0 if self._level is None else self._level.value
-            kind = next((kind for kind in KINDS if kind == self._kind.value), KINDS[0])
+            kind: Kind = next((kind for kind in KINDS if kind == self._kind.value), KINDS[0])
             wished = Looked(seen, kind, level, version)
             if self._served.get(number) == wished:
                 continue

@@ -124,6 +124,14 @@ def test_sigmas_are_those_of_the_cosine_table(if_folder):
     assert torch.isfinite(highest).all()
 
 
+def test_noise_levels_are_drawn_from_the_range(if_folder):
+    model, rng = load(if_folder), np.random.default_rng(0)
+    drawn = [model.draw_sigma(rng, (978, 981)) for _ in range(50)]
+    assert {*map(float, drawn)} == {*map(float, model.sigmas[978:981])}
+    with pytest.raises(ValueError, match=r"end at 980.*HIGH of at most 981"):
+        model.draw_sigma(rng, (20, 982))
+
+
 def test_sigma_is_snapped(if_folder):
     model = load(if_folder)
     noised, cond, scale = torch.randn(1, 3, 16, 16), model.condition([CAT]), torch.tensor([5.0])

@@ -1,4 +1,4 @@
-"""DreamFusion by its presets: what they resolve to, and a run of each on a tiny model."""
+"""DreamFusion and Magic3D by their presets: what they resolve to, and a run of each on a tiny model."""
 
 import json
 
@@ -26,10 +26,14 @@ def run_of(profile=STABLE_DIFFUSION, **given):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_number_of_dreamfusion(name):
+def test_every_number_of_a_framework(name):
     run = run_of(preset=name)
-    highest = 45.0 if name.endswith("sd") else 90.0
-    assert run.viewing == Viewing("dreamfusion", highest, "dreamfusion")
+    highest = 90.0 if name.endswith("if") else 45.0
+    light, weighting = ("magic3d", "uniform") if name == "magic3d" else ("dreamfusion", "sds")
+    assert run.viewing == Viewing("dreamfusion", highest, light)
+    told = run.guidance
+    assert (told.guidance_form, told.weighting, told.timesteps) == ("sds", weighting, ("20", "981"))
+    assert (told.scale, told.vsd_model) == (STABLE_DIFFUSION.guidance, None)
     s = run.settings
     assert (s.orientation_start, s.orientation_end, s.sparsity_weight) == (10.0, 1000.0, 1.0)
     assert (s.emptiness_weight, s.depth_weight, s.background_lr) == (0.0, 0.0, 1e-3)
@@ -58,10 +62,22 @@ def test_what_dreamfusion_does_not_set_is_the_models_and_options_win():
     assert (run.n_steps, run.guidance.scale, run.field.start) == (1500, 30.0, "dreamfusion")
     assert run_of(profile, preset="dreamfusion-sd", emptiness_weight=7.0).settings.emptiness_weight == 7.0
     assert run_of(profile).viewing == Viewing()
+    asked = run_of(preset="magic3d", weighting="fantasia3d", timesteps=("30", "40")).guidance
+    assert (asked.guidance_form, asked.weighting, asked.timesteps) == ("sds", "fantasia3d", ("30", "40"))
+
+
+def test_another_form_of_guidance_takes_the_place_of_a_frameworks():
+    paas = run_of(preset="magic3d", guidance_form="paas").guidance
+    assert (paas.guidance_form, paas.weighting, paas.timesteps) == ("paas", None, ("20", "981"))
+    vsd = run_of(preset="magic3d", guidance_form="vsd", vsd_model="copy").guidance
+    assert (vsd.weighting, vsd.vsd_model, vsd.scale) == ("uniform", "copy", 7.5)
+    with pytest.raises(OptionError, match="It came with paas"):
+        run_of(preset="magic3d", guidance_form="paas", weighting="sds")
 
 
 def test_sjc_has_none_of_it():
     run = of()
+    assert (run.guidance_form, run.weighting, run.timesteps) == ("paas", None, None)
     assert (run.cameras, run.light, run.sparsity_weight, run.orientation_end) == ("sjc", None, 0.0, 0.0)
     assert Settings().orientation_weight_at(9) == 0
 

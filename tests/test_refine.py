@@ -10,6 +10,7 @@ import pytest
 from sjc_debiased import refine
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, write_json
+from sjc_debiased.settings import Viewing
 from tests.run_files import stats_of
 
 SMALL = ("--steps", "4", "--resolution", "8", "--faces", "200", "--texture", "64", "--device", "cpu")
@@ -73,6 +74,19 @@ def test_bad_options_are_refused_before_any_work(finished, capsys, arguments, me
     assert refine.main([str(finished), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert "torch" not in vars(refine)
+
+
+@pytest.mark.parametrize(
+    ("its", "then"),
+    [({}, ("20", "501")), ({"timesteps": ["30", "0:900,9:40"]}, ("30", "0:900,9:40"))],
+)
+def test_the_timesteps_are_threestudios_or_the_runs_own(finished, its, then):
+    written = json.loads((finished / "options.json").read_text())
+    written["resolved"] |= {"prompt": "a cat", "preset": "sjc", "model": "m", "fingerprint": "f"} | its
+    write_json(finished / "options.json", written)
+    run, _ = refine._plan(refine.RefineOptions(finished), RunReader(finished))
+    assert run.guidance.timesteps == then
+    assert (run.viewing, run.guidance.guidance_form) == (Viewing(), "paas")
 
 
 def test_folders_that_are_no_finished_run_are_refused(finished, tmp_path, capsys):

@@ -10,8 +10,9 @@ from sjc_debiased.checkpoints import save_checkpoint
 from sjc_debiased.config import resolve
 from sjc_debiased.identity import extend_run, find_run
 from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.run_files import RunReader, StatsLog, as_json, preview_path, write_options
+from sjc_debiased.run_files import RunReader, as_json, preview_path, write_options
 from sjc_debiased.runs import FINISHED, METRICS, OPTIONS, STATS, RunError
+from sjc_debiased.stats_log import StatsLog
 from tests.options import options
 
 OLD = {

@@ -9,8 +9,8 @@ from sjc_debiased.checkpoints import load_checkpoint, newest_checkpoint, remove_
 from sjc_debiased.config import resolve
 from sjc_debiased.identity import check_same_options, find_or_create_run, find_run
 from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.run_files import StatsLog
 from sjc_debiased.runs import RunError, atomic, check_run_root, locked, slug, write_json
+from sjc_debiased.stats_log import StatsLog
 from tests.options import options
 from tests.run_files import stats_of
 

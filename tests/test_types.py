@@ -16,8 +16,19 @@ from voxnerf.snapshot import Snapshot
 
 ROOT = Path(__file__).parents[1]
 CORE = (
-    *("sjc_debiased." + name for name in ("clipping", "denoiser", "guidance", "guidance.paas", "library")),
-    *("sjc_debiased." + name for name in ("losses", "optimize", "scene", "score")),
+    *(
+        "sjc_debiased." + name
+        for name in (
+            "clipping",
+            "denoiser",
+            "guidance",
+            "guidance.paas",
+            "guidance.sds",
+            "guidance.vsd",
+            "library",
+        )
+    ),
+    *("sjc_debiased." + name for name in ("losses", "optimize", "scene", "schedules", "score")),
     *("prompts." + name for name in ("debias", "masked_lm", "views", "words")),
     *("voxnerf." + name for name in ("cameras", "field", "grid", "march", "rays", "render", "volrend")),
 )

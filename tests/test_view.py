@@ -243,6 +243,11 @@ def test_every_option_is_explained_by_its_help(tmp_path, capsys):
         "--debias --keep smiling winking --pmi_normalized probabilities --front_half_deg 30",
         "--debias --seed 7 --n_steps 80 --schedule_steps 40 --var_red False --lr 0.2 --start fog",
         "--sd.scale 12 --emptiness_multipler 3 --depth_weight 1 --depth_loss corrected --resolution 32",
+        "--guidance_form sds --weighting uniform --timesteps 20 0:980,10:500",
+        "--guidance_form vsd --vsd_model copy --vsd_lr 0.01 --guidance 3",
+        "--preset magic3d --timesteps 30 40",
+        "--preset dreamfusion-sd --guidance_form paas",
+        "--preset dreamfusion-if --score_debias",
         "--seeds 3,4 --prompt 'an \"odd\" dog; $HOME'",
     ],
 )
@@ -256,6 +261,7 @@ def test_the_command_makes_the_same_run_again(tmp_path, arguments):
         command = command_again(RunReader(tmp_path))
         words = shlex.split(command)
         assert words[:2] == ["python", "run_sjc.py"]
+        assert "None" not in words
         assert resolve(parsed(words[2:]), profile, "menagerie", "f") == [run], command
 
 

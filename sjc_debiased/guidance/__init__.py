@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -34,7 +34,8 @@ class Direction:
 
     Attributes:
         value: [1, channels, height, width], without gradient, in units of predicted noise: what is clipped.
-        weight: w(t), which multiplies what clipping leaves, scalar.
+            For PAAS sigma * score; for SDS that times w(t), so that the same bound is looser.
+        weight: multiplies what clipping leaves, scalar.
     """
 
     value: Tensor
@@ -64,5 +65,31 @@ class Guidance(Protocol):
         Args:
             picture: as `ask` had it. query: what `ask` returned.
             denoised: D of each noised copy, [n, channels, height, width].
+        """
+        ...
+
+
+@runtime_checkable
+class TrainedGuidance(Guidance, Protocol):
+    """Guidance with a model of its own, which learns from the renders; checkpoints hold its state."""
+
+    def learn(self, picture: Tensor, query: Query, rng: np.random.Generator) -> None:
+        """Learn from a render, after the step of its scene.
+
+        Args:
+            picture: as `ask` had it. query: what `ask` returned.
+            rng: of this step, after what `ask` drew.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return whatever resuming needs, by name."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state.
+
+        Raises:
+            KeyError, RuntimeError: it is of another guidance.
         """
         ...

@@ -6,12 +6,16 @@ import shlex
 from dataclasses import fields
 
 from prompts.views import VIEW_SCHEMES
+from sjc_debiased.config import defaults
+from sjc_debiased.frameworks import FRAMEWORKS
 from sjc_debiased.models import ALIASES
 from sjc_debiased.options import MeshOptions, MethodOptions, SJCOptions
 from sjc_debiased.pages.explain import help_texts, mesh_settings_of
 from sjc_debiased.presets import PRESETS, PresetName
 from sjc_debiased.profiles import Profile, load_profile
 from sjc_debiased.run_files import RunReader
+
+_SCENE = ("cameras", "light", "highest_deg")  # tell the frameworks apart
 
 
 def command_again(run: RunReader) -> str:
@@ -33,8 +37,8 @@ def command_again(run: RunReader) -> str:
     words += ["--n_steps", str(r["n_steps"])]
     words += _clip(r, profile)
     for name, usual in _if_not_given(r, profile).items():
-        if r[name] != usual:
-            words += [f"--{name}", str(r[name])]
+        if r[name] not in (None, usual):
+            words += [f"--{name}", *map(str, r[name] if isinstance(r[name], list) else [r[name]])]
     words += ["--keep", *r["keep"]] if r["keep"] else []
     for lora in record.get("model_identity", {}).get("loras", ()):
         words += ["--lora", f"{lora['name']}:{lora['scale']:g}"]
@@ -49,7 +53,10 @@ def command_again(run: RunReader) -> str:
 
 def _if_not_given(r: dict, profile: Profile) -> dict:
     """Return what options come to that are not given, for a run's preset and model."""
-    usual = {field.name: getattr(profile, field.name, field.default) for field in fields(SJCOptions)}
+    framework = PRESETS[_base(r)].framework
+    numbers = defaults() | vars(profile) | (FRAMEWORKS[framework] if framework else {})
+    usual = {field.name: numbers[field.name] for field in fields(SJCOptions)}
+    usual["timesteps"] = list(usual["timesteps"])
     usual["schedule_steps"] = r["n_steps"]
     scheme = VIEW_SCHEMES[r["views"]]
     usual["front_half_deg"] = profile.front_half_deg if r["views"] == "dsds" else scheme.front_half_deg
@@ -62,6 +69,9 @@ def _base(r: dict) -> PresetName:
     """Return the preset of a run, or the one that a run of none is changed from."""
     if r["preset"] in PRESETS:
         return r["preset"]
+    for name, its in FRAMEWORKS.items():
+        if all(r[option] == its[option] for option in _SCENE):
+            return name
     if r["views"] == "sjc":
         return "sjc"
     return "dsds-preserved" if r["masked_lm"] is None else "dsds"
@@ -72,8 +82,10 @@ def _clip(r: dict, profile: Profile) -> list[str]:
     start, end = r["clip_start"], r["clip_end"]
     if start is None:
         return [] if PRESETS[_base(r)].clip == "none" else ["--clip.kind", "none"]
-    if r["preset"] not in PRESETS:
+    if r["preset"] not in PRESETS and start == end:
         return ["--clip.kind", "static", "--clip.start", str(start)]
+    if r["preset"] not in PRESETS:
+        return ["--clip.kind", "dynamic", "--clip.start", str(start), "--clip.end", str(end)]
     clip = PRESETS[r["preset"]].clip
     low, high = profile.clip_start, profile.clip_end
     if (start, end) == {"dynamic": (low, high), "static-low": (low, low), "static-high": (high, high)}[clip]:

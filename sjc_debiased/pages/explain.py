@@ -11,7 +11,7 @@ from functools import cache
 from sjc_debiased.config import Resolved
 from sjc_debiased.options import Options
 from sjc_debiased.run_files import RunReader
-from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
+from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
 
@@ -62,7 +62,7 @@ def help_texts(group: type) -> dict[str, tuple[str, str]]:
 
 def _attribute_text(name: str) -> str:
     """Return what the parts of a run say of an attribute in their docstrings."""
-    for part in (Resolved, Prompting, Settings, GuidanceSettings, GridConfig):
+    for part in (Resolved, Prompting, Settings, GuidanceSettings, GridConfig, Viewing):
         for line in (part.__doc__ or "").splitlines():
             names, colon, text = line.strip().partition(": ")
             if colon and name in names.split(", "):

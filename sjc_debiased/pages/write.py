@@ -6,18 +6,22 @@ from pathlib import Path
 
 from sjc_debiased.pages import or_warn
 from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import GALLERY, VIEW
+from sjc_debiased.runs import GALLERY, OPTIONS, VIEW
 
 
 def refresh_view(folder: Path) -> None:
-    """Write a run's page as the run is now."""
+    """Write a run's page as the run is now; a stage within a run, which has no options, has no page."""
+    if not (folder / OPTIONS).exists():
+        return
     from sjc_debiased.pages.view import write_view
 
     or_warn(str(folder / VIEW), lambda: write_view(folder))
 
 
 def refresh_all(folder: Path) -> None:
-    """Write the page of a run that has ended, the gallery, and the pages that show it beside theirs."""
+    """Write the page of a run that has ended, the gallery, and the pages that show it; as `refresh_view`."""
+    if not (folder / OPTIONS).exists():
+        return
     from sjc_debiased.gallery import write_gallery
     from sjc_debiased.pages.view import partners
 
