@@ -171,7 +171,7 @@ class Page:
             eye = client.camera
             seen = tuple(float(x) for x in (*eye.wxyz, *eye.position, eye.fov, eye.aspect))
             level = 0.0 if self._level is None else self._level.value
-            kind: Kind = next((kind for kind in KINDS if kind == self._kind.value), KINDS[0])
+            kind = KINDS[KINDS.index(self._kind.value) if self._kind.value in KINDS else 0]
             wished = Looked(seen, kind, level, version)
             if self._served.get(number) == wished:
                 continue
