@@ -93,7 +93,10 @@ def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command
     assert json.loads((rankings(more)[1] / best.RANKING).read_text())["runs"][0]["seed"] == 4
 
 
-@pytest.mark.parametrize(("given", "pack"), [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({}, 1)])
+@pytest.mark.parametrize(
+    ("given", "pack"),
+    [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({"best_of": 3, "viewer": True}, 1), ({}, 1)],
+)
 def test_seeds_are_optimised_together_unless_another_pack_is_asked_for(given, pack):
     assert run_sjc._packed(options(prompt=("a cat",), **given)).machine.pack == pack
 
