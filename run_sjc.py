@@ -126,9 +126,10 @@ def run(options: Options, command: list[str]) -> int:
 
 
 def _packed(options: Options) -> Options:
-    """Return options whose seeds to rank are optimised together, unless another pack is asked for."""
+    """Return options whose seeds to rank are optimised together, unless that is asked for otherwise."""
     n, machine = options.basic.best_of, options.machine
-    return replace(options, machine=replace(machine, pack=n)) if n and machine.pack == 1 else options
+    together = n and machine.pack == 1 and not options.watch.viewer
+    return replace(options, machine=replace(machine, pack=n)) if together else options
 
 
 def _look_into(folders: dict[Resolved, Path | None], index: RunIndex) -> None:

@@ -93,7 +93,10 @@ def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command
     assert json.loads((rankings(more)[1] / best.RANKING).read_text())["runs"][0]["seed"] == 4
 
 
-@pytest.mark.parametrize(("given", "pack"), [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({}, 1)])
+@pytest.mark.parametrize(
+    ("given", "pack"),
+    [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({"best_of": 3, "viewer": True}, 1), ({}, 1)],
+)
 def test_seeds_are_optimised_together_unless_another_pack_is_asked_for(given, pack):
     assert run_sjc._packed(options(prompt=("a cat",), **given)).machine.pack == pack
 
@@ -103,15 +106,16 @@ def test_an_interrupted_one_goes_on_and_ranks_at_its_end(command, judged, monkey
 
     def interrupt(path, step, *rest):
         original(path, step, *rest)
-        if step.step == 7:
+        if step.step == 7 and "seed6" in str(path):  # the others are finished
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(session, "save_preview", interrupt)
-    code, folders = command("--best_of", "2", "--seed", "4")
-    assert (code, len(folders), rankings(folders)) == (130, 2, [])
+    asked = "--best_of", "3", "--seed", "4", "--pack", "2"
+    code, folders = command(*asked)
+    assert (code, len(folders), rankings(folders)) == (130, 3, [])
     monkeypatch.setattr(session, "save_preview", original)
-    code, after = command("--best_of", "2", "--seed", "4")
-    assert (code, len(after), len(rankings(after))) == (0, 3, 1)
+    code, after = command(*asked)
+    assert (code, len(after), len(rankings(after))) == (0, 4, 1)
 
 
 def test_what_failed_is_not_ranked(command, judged, monkeypatch):
