@@ -123,7 +123,7 @@ def main(o: ProposalOptions) -> None:
     if not all(0 <= t < 1000 for t in o.timesteps):
         raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")
     try:
-        _, grid, denoiser = load_scene(o.run, o.device, stopped=True)
+        _, grid, denoiser = load_scene(o.run, o.device, stopped=True, asked=True)
         prompts = RunReader(o.run).view_prompts
     except (OSError, RunError) as error:
         raise SystemExit(f"proposals: {error}") from error

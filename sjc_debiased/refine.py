@@ -123,7 +123,7 @@ def _refine_run(options: RefineOptions) -> int:
     with locked(options.run):
         print("loading the model ...", flush=True)
         try:
-            _, grid, denoiser = load_scene(options.run, device)
+            _, grid, denoiser = load_scene(options.run, device, asked=True)
         except ValueError as error:
             raise RunError(str(error)) from error
         opening = _opened(options.run, run, stage, grid, denoiser, mesh)

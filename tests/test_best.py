@@ -188,7 +188,7 @@ def test_refusals_before_a_model_is_loaded(command, capsys, monkeypatch, argumen
         raise MissingError("nothing there.")
 
     monkeypatch.setattr(clip_similarity, "find_clip", missing)
-    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
     code, folders = command(*arguments)
     assert (code, folders) == (2, [])
     assert message in capsys.readouterr().err

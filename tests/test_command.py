@@ -216,7 +216,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setattr(prepare, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
@@ -243,7 +243,7 @@ def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
     (folder / FINISHED).unlink()
     newest = max((folder / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
-    monkeypatch.setattr(loading, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err

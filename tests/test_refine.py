@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sjc_debiased import refine
+from sjc_debiased import proposals, refine
+from sjc_debiased.evaluation.orbit import load_scene
 from sjc_debiased.run_files import RunReader
 from sjc_debiased.runs import FINISHED, write_json
 from sjc_debiased.settings import Viewing
@@ -95,6 +96,19 @@ def test_folders_that_are_no_finished_run_are_refused(finished, tmp_path, capsys
     (finished / FINISHED).unlink()
     assert refine.main([str(finished)]) == 2
     assert "is not finished" in capsys.readouterr().err
+
+
+def test_a_run_with_a_lora_is_refused(command, capsys):
+    """Its model is loaded without it, and would pull elsewhere. Its pictures are what they were."""
+    _, (run,) = command("--n_steps", "2")
+    options = json.loads((run / "options.json").read_text())
+    options["resolved"]["fingerprint"] += " + lora 0123456789abcdef x 1"
+    write_json(run / "options.json", options)
+    assert refine.main([str(run), *SMALL]) == 2
+    assert "was made with a LoRA" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="was made with a LoRA"):
+        proposals.main(proposals.ProposalOptions(run))
+    assert load_scene(run)[0]["n_steps"] == 2
 
 
 def test_the_command_is_light_until_it_works(tmp_path):

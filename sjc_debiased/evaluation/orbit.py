@@ -41,18 +41,22 @@ def model_of(location: str, device: str) -> Denoiser:
     return load_model(location, torch.device(device), dtype)
 
 
-def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tuple[dict, VoxelGrid, Denoiser]:
+def load_scene(
+    folder: Path, device: str = "cpu", stopped: bool = False, asked: bool = False
+) -> tuple[dict, VoxelGrid, Denoiser]:
     """Return the resolved options, the final scene and the model of a finished run.
 
     Args:
         stopped: take the newest scene of a run that is not finished, too.
+        asked: the model is asked for more than its decoder; then it must have no LoRA, which is not loaded.
 
     Raises:
-        RunError: the run is not finished, its checkpoint is gone, or its model's weights have changed.
+        RunError: the run is not finished, its checkpoint is gone, its model's weights have changed, or it has
+            a LoRA and the model will be asked.
     """
     run = RunReader(folder)
     if not stopped and not run.finished:
-        raise RunError(f"only a finished run is measured. {folder} is not. Finish it with its own command.")
+        raise RunError(f"the run must be finished. {folder} is not. Finish it with its own command.")
     options, checkpoint = run.options, run.checkpoint
     if checkpoint is None or (not stopped and checkpoint.step != options["n_steps"]):
         raise RunError(
@@ -64,6 +68,11 @@ def load_scene(folder: Path, device: str = "cpu", stopped: bool = False) -> tupl
         raise RunError(
             f"a run is shown through the decoder it was made with. The weights of {options['model']} have "
             f"changed since {folder} was made. Make the run again."
+        )
+    if asked and weights_of(options["fingerprint"]) != options["fingerprint"]:
+        raise RunError(
+            f"a run is gone on with by the model that it was made with. {folder} was made with a LoRA, which "
+            "is not loaded here. Make a run without --lora."
         )
     denoiser = model_of(location, device)
     grid = make_grid(part(GridConfig, options), part(Viewing, options), denoiser.channels)

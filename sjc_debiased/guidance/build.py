@@ -31,10 +31,14 @@ def build_guidance(run: Resolved, denoiser: Denoiser, cameras: Sequence[Camera])
     asked = run.guidance
     timesteps = None if asked.timesteps is None else TimestepRange.parse(*asked.timesteps)
     paas = PAAS(asked.scale, asked.n_noise, asked.var_red, timesteps)
-    if asked.weighting is None:
+    if asked.guidance_form == "paas":
         return paas
-    if asked.vsd_model is None or asked.vsd_lr is None:
+    if asked.weighting is None:
+        raise ValueError(f"--guidance_form {asked.guidance_form} has a --weighting. It is None. Name one.")
+    if asked.guidance_form == "sds":
         return SDS(paas, asked.weighting)
+    if asked.vsd_model is None or asked.vsd_lr is None:
+        raise ValueError("--guidance_form vsd has a --vsd_model and a --vsd_lr. One is None. Name both.")
     if not isinstance(denoiser, UNetDenoiser):
         raise ValueError(
             "VSD makes its second model of the denoiser's U-Net. "
