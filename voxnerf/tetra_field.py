@@ -130,7 +130,7 @@ class TetraField(nn.Module):
         vertices, faces = self.surface()
         seen = F.avg_pool2d(self._draw(camera.resized(_SUBPIXELS), vertices, faces)[None], _SUBPIXELS)
         nothing = seen.new_zeros(())
-        return Rendering(seen[:, :-2], seen[0, -2], seen[0, -1], nothing, roughness(vertices, faces))
+        return Rendering(seen[:, :-2], seen[0, -2], seen[0, -1], nothing, roughness=roughness(vertices, faces))
 
     @torch.no_grad()
     def render_fine(self, camera: Camera, subpixels: int = 4, upscale: int = 1) -> Rendering:
