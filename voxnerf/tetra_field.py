@@ -129,8 +129,8 @@ class TetraField(nn.Module):
         """Render one view, of the mean of 2 x 2 subpixels. A surface has no emptiness: it is 0."""
         vertices, faces = self.surface()
         seen = F.avg_pool2d(self._draw(camera.resized(_SUBPIXELS), vertices, faces)[None], _SUBPIXELS)
-        nothing = seen.new_zeros(())
-        return Rendering(seen[:, :-2], seen[0, -2], seen[0, -1], nothing, roughness=roughness(vertices, faces))
+        shown = seen[:, :-2], seen[0, -2], seen[0, -1], seen.new_zeros(())
+        return Rendering(*shown, roughness=roughness(vertices, faces))
 
     @torch.no_grad()
     def render_fine(self, camera: Camera, subpixels: int = 4, upscale: int = 1) -> Rendering:
