@@ -79,7 +79,8 @@ def check_files(source: Path, sdist: Path, wheel: Path) -> None:
 
 
 def _at_the_top(name: str) -> bool:
-    return "/" not in name and name.endswith(".py")
+    """Return whether a file is a module of the wheel's; `app` is too common a name to install."""
+    return "/" not in name and name.endswith(".py") and name != "app.py"
 
 
 def check_dependencies(work: Path, wheel: Path) -> None:
