@@ -35,7 +35,11 @@ for name in sys.argv[1:]:
     module = importlib.import_module(name)
     print(module.__file__)
     for found in pkgutil.walk_packages(getattr(module, "__path__", []), name + "."):
-        print(importlib.import_module(found.name).__file__)
+        try:
+            print(importlib.import_module(found.name).__file__)
+        except ModuleNotFoundError as error:
+            if error.name not in ("gradio", "viser", "tensorboard"):  # extras, which are not installed
+                raise
 """
 
 
