@@ -209,9 +209,7 @@ def _load(load: Callable[..., Any], found: Found, part: str, files: Sequence[str
                     local_files_only=True,
                     output_loading_info=True,
                 )
-        absent = sorted(report["missing_keys"])
-        if absent:
-            raise ValueError(f"its {part} lacks {len(absent)} tensors, such as {absent[0]}")
+        model_files.check_tensors(part, report)
     except Exception as error:  # each library has its own way to say that a file does not fit
         raise ModelError(
             f"a model's weights must fit its configuration. Those of {found.location} do not ({error}). "

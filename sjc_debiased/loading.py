@@ -218,9 +218,7 @@ def _load_folder(found: Found):
                 local_files_only=True,
                 output_loading_info=True,
             )
-            absent = sorted(report["missing_keys"])
-            if absent:
-                raise ValueError(f"its {part} lacks {len(absent)} tensors, such as {absent[0]}")
+            model_files.check_tensors(part, report)
     except ModelError:
         raise
     except Exception as error:  # each library has its own way to say that a file does not fit

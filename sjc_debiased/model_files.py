@@ -202,3 +202,16 @@ def _read(path: Path, rule: str, what: str) -> Mapping:
             f"{rule}. {what} has none ({error}). Name the folder that `save_pretrained` or `hf download` "
             "wrote."
         ) from error
+
+
+def check_tensors(part: str, report: Mapping[str, Collection[str]]) -> None:
+    """Refuse a part whose loader says that tensors are absent.
+
+    Args:
+        report: what a loader returns with `output_loading_info`.
+
+    Raises:
+        ValueError: says how many, and one of them.
+    """
+    if absent := sorted(report["missing_keys"]):
+        raise ValueError(f"its {part} lacks {len(absent)} tensors, such as {absent[0]}")

@@ -279,11 +279,9 @@ class RunReader:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, why: object) -> RunError:
-        remedy = (
-            "Name a folder that run_sjc.py made."
-            if name == OPTIONS
-            else "Remove what is there under that name, and repeat the command that writes it."
-        )
+        remedy = "Remove what is there under that name, and repeat the command that writes it."
+        if name == OPTIONS:
+            remedy = "Name a folder that run_sjc.py made."
         needed = f"this needs a run folder with a readable {name}"
         return RunError(f"{needed}. {self.folder} has none ({why}). {remedy}")
 
