@@ -12,7 +12,8 @@ function filter() {
     card.hidden = !fits;
     n += fits;
   }
-  at("count").textContent = n === cards.length ? n + " runs" : n + " of " + cards.length + " runs";
+  const of = n === cards.length ? "" : n + " of ";
+  at("count").textContent = of + cards.length + (cards.length === 1 ? " run" : " runs");
   at("none").hidden = n > 0;
 }
 for (const name of ["prompt", "preset", "model", "state"]) at(name).addEventListener("input", filter);
