@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sjc_debiased.compiled import Compiled
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
+from sjc_debiased.models.compiled import Compiled
 
 CHANNELS = 3
 LAST_TIMESTEP = 980  # sigma 33.8; at 999 it is 20,291, where a picture is lost in rounding

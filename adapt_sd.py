@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sjc_debiased.compiled import Compiled
 from sjc_debiased.denoiser import (
     TIMESTEPS,
     Conditioning,
@@ -18,6 +17,7 @@ from sjc_debiased.denoiser import (
     nearest_timestep,
     sigma_table,
 )
+from sjc_debiased.models.compiled import Compiled
 
 
 class StableDiffusion:

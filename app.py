@@ -10,9 +10,9 @@ from pathlib import Path
 
 import tyro
 
-from sjc_debiased.extras import check_address, check_extra
-from sjc_debiased.options import OptionError
-from sjc_debiased.runs import RunError
+from sjc_debiased.folder.runs import RunError
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.extras import check_address, check_extra
 
 
 def main(
@@ -35,8 +35,8 @@ def main(
     """
     check_extra("app.py", "gradio", "app")
     check_address("--host", host)
-    from sjc_debiased.app_page import build_page, serve
-    from sjc_debiased.pair import pair_maker
+    from sjc_debiased.watching.app_page import build_page, serve
+    from sjc_debiased.watching.pair import pair_maker
 
     serve(build_page(pair_maker(model, device, run_root, most_steps)), host, port)
 

@@ -18,22 +18,22 @@ except ModuleNotFoundError:
         "environment that has them (`. .venv/bin/activate`), or `pip install -r requirements.txt` here."
     )
 
-from sjc_debiased.best import find_ranker, rank
-from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.config import Resolved, by_option, resolve
-from sjc_debiased.dsds_arguments import translate_dsds_arguments
-from sjc_debiased.extras import check_watching
-from sjc_debiased.identity import RunIndex, check_same_options, is_finished
-from sjc_debiased.mesh_settings import settings_of
-from sjc_debiased.options import MeshOptions, OptionError, Options
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import MESH, FinishedError, RunError, check_run_root, locked
+from sjc_debiased.evaluation.best import find_ranker, rank
+from sjc_debiased.folder.checkpoints import newest_state
+from sjc_debiased.folder.identity import RunIndex, check_same_options, is_finished
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import MESH, FinishedError, RunError, check_run_root, locked
+from sjc_debiased.options.command import MeshOptions, OptionError, Options
+from sjc_debiased.options.config import Resolved, by_option, resolve
+from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
+from sjc_debiased.options.extras import check_watching
+from sjc_debiased.options.mesh_settings import settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sjc_debiased.machine import Machine
-    from sjc_debiased.pack import Ended
+    from sjc_debiased.making.pack import Ended
+    from sjc_debiased.models.machine import Machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,8 +68,8 @@ def run(options: Options, command: list[str]) -> int:
 
     Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
     """
-    from sjc_debiased.machine import check_memory, choose_machine
-    from sjc_debiased.models import check_words, choose_model, identify
+    from sjc_debiased.models.choose import check_words, choose_model, identify
+    from sjc_debiased.models.machine import check_memory, choose_machine
 
     options = _packed(options)
     basic, machine_options, mesh = options.basic, options.machine, settings_of(options.mesh)
@@ -99,8 +99,8 @@ def run(options: Options, command: list[str]) -> int:
             rank(wanted, basic.run_root, machine, local)
         return max(exported)
 
-    from sjc_debiased.prepare import keep_precision, plan_prompts, weights_report
-    from sjc_debiased.work import Work, do
+    from sjc_debiased.making.prepare import keep_precision, plan_prompts, weights_report
+    from sjc_debiased.making.work import Work, do
 
     machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
@@ -178,7 +178,7 @@ def _export(folder: Path, wanted: MeshOptions, machine: Machine) -> int:
 
 def _report(ended: Ended) -> int:
     """Say how a run ended where it did not say so itself; return its exit code."""
-    from sjc_debiased.session import DivergedError
+    from sjc_debiased.making.session import DivergedError
 
     error = ended.error
     if ended.stopped and ended.session:

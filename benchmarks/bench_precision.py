@@ -15,12 +15,12 @@ import torch
 import tyro
 
 from benchmarks.common import describe
-from sjc_debiased.loading import load_model
 from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.report import Embedded
 from sjc_debiased.menagerie.train_autoencoder import encode
 from sjc_debiased.menagerie.world import portrait
-from sjc_debiased.models import choose_model
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.models.loading import load_model
 from sjc_debiased.score import paas_direction, perturb
 
 TIMESTEPS = (50, 200, 400, 600, 800, 950)

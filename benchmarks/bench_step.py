@@ -17,9 +17,9 @@ import torch
 import tyro
 
 from benchmarks.common import describe, make_scene, write_json
-from sjc_debiased.loading import load_model
-from sjc_debiased.machine import choose_machine
-from sjc_debiased.models import choose_model
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.models.loading import load_model
+from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.optimize import optimize_step
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.estimate import sample_run, throwaway_scene
-from sjc_debiased.machine import has_bfloat16_units
+from sjc_debiased.folder.provenance import device_name
+from sjc_debiased.making.estimate import sample_run, throwaway_scene
+from sjc_debiased.models.machine import has_bfloat16_units
 from sjc_debiased.optimize import Scene
-from sjc_debiased.profiles import Profile
-from sjc_debiased.record import device_name
+from sjc_debiased.options.profiles import Profile
 
 
 def describe(device: torch.device | str = "cpu") -> dict:

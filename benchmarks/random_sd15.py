@@ -23,8 +23,8 @@ def write_sd15(folder: Path) -> None:
     from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from sjc_debiased.single_file import clip_tokenizer
-    from sjc_debiased.tensor_files import SD1
+    from sjc_debiased.models.single_file import clip_tokenizer
+    from sjc_debiased.models.tensor_files import SD1
 
     torch.set_default_dtype(torch.bfloat16)
     try:

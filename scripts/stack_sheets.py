@@ -8,7 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
 
 
 def stack(runs: list[Path]) -> np.ndarray:

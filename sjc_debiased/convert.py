@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sjc_debiased.model_files import STEMS
-from sjc_debiased.runs import atomic
-from sjc_debiased.tensor_files import PICKLES, ModelError
+from sjc_debiased.folder.runs import atomic
+from sjc_debiased.models.files import STEMS
+from sjc_debiased.models.tensor_files import PICKLES, ModelError
 
 _OTHER_STEMS = {"text_encoder": "pytorch_model"}
 

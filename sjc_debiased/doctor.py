@@ -21,7 +21,7 @@ try:
 
     from prompts.hub import megabytes
     from prompts.suites import SuiteError
-    from sjc_debiased.options import Basic, MachineOptions, OptionError, Options, PrecisionName
+    from sjc_debiased.options.command import Basic, MachineOptions, OptionError, Options, PrecisionName
     from voxnerf.settings import Kernel
 except ModuleNotFoundError as error:
     sys.exit(
@@ -33,10 +33,10 @@ from sjc_debiased import needs
 from sjc_debiased.needs import Line
 
 if TYPE_CHECKING:
-    from sjc_debiased.config import Resolved
-    from sjc_debiased.estimate import Cost
-    from sjc_debiased.machine import Machine
-    from sjc_debiased.models import Choice
+    from sjc_debiased.making.estimate import Cost
+    from sjc_debiased.models.choose import Choice
+    from sjc_debiased.models.machine import Machine
+    from sjc_debiased.options.config import Resolved
 
 _SLOW_S = 3600.0
 
@@ -92,9 +92,9 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
     if packages.state == "MISSING":
         return
     say("looking at the device, the model's files and the disk ...")
-    from sjc_debiased.estimate import sample_run
-    from sjc_debiased.machine import check_memory, choose_machine
-    from sjc_debiased.models import choose_model
+    from sjc_debiased.making.estimate import sample_run
+    from sjc_debiased.models.choose import choose_model
+    from sjc_debiased.models.machine import check_memory, choose_machine
 
     try:
         machine = choose_machine(o.device, o.precision)
@@ -123,8 +123,8 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     """Yield what a few steps of the real loop show: they work, in how much memory, and how fast."""
     say("loading the model ...")
     began = time.perf_counter()
-    from sjc_debiased.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost, throwaway_prompts
-    from sjc_debiased.prepare import load_denoiser, try_kernel
+    from sjc_debiased.making.estimate import TIMED_STEPS, WARMUP_STEPS, measure_cost, throwaway_prompts
+    from sjc_debiased.making.prepare import load_denoiser, try_kernel
 
     try:
         prompts = throwaway_prompts(run).sent.values()
@@ -168,7 +168,7 @@ def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
 
 def _sweep(o: DoctorOptions, suite: str, cost: Cost) -> Line:
     """Return the line of a sweep; what is finished already in the run root is not counted."""
-    from sjc_debiased.runs import needed_bytes
+    from sjc_debiased.folder.runs import needed_bytes
     from sjc_debiased.sweep import SweepOptions, make_plan
 
     basic = Basic((), model=o.model, seeds=o.seeds, n_steps=o.n_steps, run_root=o.run_root)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sjc_debiased.mesh_settings import DEFAULT_MESH, MeshSettings, mesh_settings
-from sjc_debiased.options import MeshFormat, OptionError
-from sjc_debiased.runs import MESH, RunError, atomic, locked, sha256, write_json
+from sjc_debiased.folder.runs import MESH, RunError, atomic, locked, sha256, write_json
+from sjc_debiased.options.command import MeshFormat, OptionError
+from sjc_debiased.options.mesh_settings import DEFAULT_MESH, MeshSettings, mesh_settings
 
 if TYPE_CHECKING:
-    from sjc_debiased.run_files import RunReader
+    from sjc_debiased.folder.reader import RunReader
     from voxnerf.field import Field
     from voxnerf.mesh import Mesh
     from voxnerf.snapshot import Snapshot
@@ -125,9 +125,9 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
         RunError: the folder holds no run that could be shown, or no mesh that is one.
         OptionError: the device is not there, or a file is in the way.
     """
-    from sjc_debiased.identity import saved_options
+    from sjc_debiased.folder.identity import saved_options
+    from sjc_debiased.folder.reader import RunReader
     from sjc_debiased.pages.write import refresh_view
-    from sjc_debiased.run_files import RunReader
 
     folder, reader = options.run, RunReader(options.run)
     saved = saved_options(folder)
@@ -157,8 +157,8 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
 def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings, record: bool) -> dict:
     from tqdm import tqdm
 
-    from sjc_debiased.evaluation.orbit import load_scene
-    from sjc_debiased.machine import choose_machine
+    from sjc_debiased.making.made import load_scene
+    from sjc_debiased.models.machine import choose_machine
     from sjc_debiased.seeing import decoder_of, looking_size
     from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots
     from voxnerf.surface import NoMeshError

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import GALLERY, VIEW, RunError, run_folders
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.state import STATES, state_of
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import GALLERY, VIEW, RunError, run_folders
 
 _MOST_CHARACTERS = 240
 _SHEET = (8, 2)

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import torch
 
 from prompts.debias import ViewPrompts
-from sjc_debiased.config import resolve
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.machine import choose_machine
-from sjc_debiased.models import check_words, choose_model, identify
+from sjc_debiased.making.prepare import load_denoiser, plan_prompts, try_kernel
+from sjc_debiased.making.scene import build_scene
+from sjc_debiased.making.session import DivergedError
+from sjc_debiased.models.choose import check_words, choose_model, identify
+from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.optimize import Scene, optimize
-from sjc_debiased.options import Basic, MethodOptions, Options, PrecisionName
-from sjc_debiased.prepare import load_denoiser, plan_prompts, try_kernel
-from sjc_debiased.presets import PRESETS, PresetName
-from sjc_debiased.scene import build_scene
-from sjc_debiased.session import DivergedError
+from sjc_debiased.options.command import Basic, MethodOptions, Options, PrecisionName
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.presets import PRESETS, PresetName
 
 _FLAGS = re.compile(r"--(?=(prompt|preset|seed|n_steps|model|device|precision|local_files_only)\b)")
 

@@ -17,9 +17,9 @@ from prompts.hub import megabytes
 from sjc_debiased import __version__
 
 if TYPE_CHECKING:
-    from sjc_debiased.config import Resolved
-    from sjc_debiased.machine import Machine
-    from sjc_debiased.models import Choice
+    from sjc_debiased.models.choose import Choice
+    from sjc_debiased.models.machine import Machine
+    from sjc_debiased.options.config import Resolved
 
 _WIDTH, _INDENT = 110, 26
 _ELSEWHERE = "Make room, or choose another place with --run_root."
@@ -86,7 +86,7 @@ def machine(chosen: Machine) -> list[Line]:
     import psutil
     import torch
 
-    from sjc_debiased.record import device_name
+    from sjc_debiased.folder.provenance import device_name
 
     device = Line("device", "OK", f"{chosen.device}: {device_name(chosen.device)}")
     if chosen.device == "cpu" and not torch.cuda.is_available() and shutil.which("nvidia-smi"):
@@ -110,7 +110,7 @@ def weights(choice: Choice) -> list[Line]:
     import psutil
 
     from prompts.masked_lm import find_masked_lm
-    from sjc_debiased.finding import find_model
+    from sjc_debiased.models.finding import find_model
 
     try:
         found = find_model(choice.location, local_files_only=True)
@@ -190,7 +190,7 @@ def memory_in_use(device: str) -> Line:
 
 def disk(run_root: Path, run: Resolved) -> Line:
     """Return whether a run root can be written to and has room for an object."""
-    from sjc_debiased.runs import needed_bytes
+    from sjc_debiased.folder.runs import needed_bytes
 
     place, needed = existing(run_root), needed_bytes([run])
     free = shutil.disk_usage(place).free

@@ -115,10 +115,10 @@ class ProposalOptions:
 
 def main(o: ProposalOptions) -> None:
     """Write the sheet of a run: front, side and back, with the prompts that it was made with."""
-    from sjc_debiased.evaluation.orbit import load_scene
-    from sjc_debiased.pictures import write_png
-    from sjc_debiased.run_files import RunReader
-    from sjc_debiased.runs import RunError
+    from sjc_debiased.folder.reader import RunReader
+    from sjc_debiased.folder.runs import RunError
+    from sjc_debiased.making.made import load_scene
+    from sjc_debiased.making.pictures import write_png
 
     if not all(0 <= t < 1000 for t in o.timesteps):
         raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from prompts.debias import ViewPrompts
-from sjc_debiased.config import Resolved, part
-from sjc_debiased.mesh_settings import MeshSettings, mesh_settings
-from sjc_debiased.options import MeshFormat, OptionError
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import RunError, locked, write_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import RunError, locked, write_json
+from sjc_debiased.options.command import MeshFormat, OptionError
+from sjc_debiased.options.config import Resolved, part
+from sjc_debiased.options.mesh_settings import MeshSettings, mesh_settings
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
 if TYPE_CHECKING:
     from sjc_debiased.denoiser import Denoiser
-    from sjc_debiased.session import Session
+    from sjc_debiased.making.session import Session
     from voxnerf.grid import VoxelGrid
 
 _FOLDER, _ABOUT = "refined", "refine.json"
@@ -113,10 +113,10 @@ def _refine_run(options: RefineOptions) -> int:
     mesh = mesh_settings(options.level, options.faces, options.texture, options.format, "--")
     run, stage = _plan(options, RunReader(options.run))
 
-    from sjc_debiased.evaluation.orbit import load_scene
-    from sjc_debiased.machine import choose_machine
-    from sjc_debiased.pack import run_packed
-    from sjc_debiased.session import DivergedError
+    from sjc_debiased.making.made import load_scene
+    from sjc_debiased.making.pack import run_packed
+    from sjc_debiased.making.session import DivergedError
+    from sjc_debiased.models.machine import choose_machine
     from voxnerf.surface import NoMeshError
 
     device = choose_machine(options.device).device
@@ -192,10 +192,10 @@ def _opened(
     """
     from tqdm import tqdm
 
-    from sjc_debiased.models import choose_model
+    from sjc_debiased.making.scene import build_scene
+    from sjc_debiased.making.session import Session
+    from sjc_debiased.models.choose import choose_model
     from sjc_debiased.optimize import make_optimizer
-    from sjc_debiased.scene import build_scene
-    from sjc_debiased.session import Session
     from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots
     from voxnerf.tetra_field import TetraField
 

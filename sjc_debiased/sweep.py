@@ -16,17 +16,17 @@ from typing import Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes, arg
 
 from prompts.suites import SuiteError, SuitePrompt, load_suite
-from sjc_debiased.config import Resolved, resolve
-from sjc_debiased.extras import check_watching
-from sjc_debiased.identity import RunIndex, is_finished
-from sjc_debiased.machine import choose_machine
-from sjc_debiased.mesh_settings import settings_of
-from sjc_debiased.models import check_words, choose_model, identify
-from sjc_debiased.options import Basic, OptionError, Options, SJCOptions
-from sjc_debiased.presets import PRESETS, PresetName
-from sjc_debiased.runs import RunError, check_run_root
-from sjc_debiased.sweep_ray import do_on_ray
-from sjc_debiased.work import INTERRUPTED, Work, do, plan_all, told
+from sjc_debiased.folder.identity import RunIndex, is_finished
+from sjc_debiased.folder.runs import RunError, check_run_root
+from sjc_debiased.making.sweep_ray import do_on_ray
+from sjc_debiased.making.work import INTERRUPTED, Work, do, plan_all, told
+from sjc_debiased.models.choose import check_words, choose_model, identify
+from sjc_debiased.models.machine import choose_machine
+from sjc_debiased.options.command import Basic, OptionError, Options, SJCOptions
+from sjc_debiased.options.config import Resolved, resolve
+from sjc_debiased.options.extras import check_watching
+from sjc_debiased.options.mesh_settings import settings_of
+from sjc_debiased.options.presets import PRESETS, PresetName
 
 _REASONS = 5  # the most that a plan shows
 _MOST = 1e9  # far above any setting, and below what a float cannot hold
@@ -127,7 +127,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     Raises:
         OptionError, SuiteError: an option or the suite cannot be used.
     """
-    from sjc_debiased.prepare import keep_precision
+    from sjc_debiased.making.prepare import keep_precision
 
     basic, machine_options = o.run.basic, o.run.machine
     _check(o.run)
@@ -224,7 +224,7 @@ def main(options: SweepOptions, command: list[str]) -> int:
             print(_weights(work))
         if options.plan:
             if work.todo:
-                from sjc_debiased.estimate import time_of_sweep
+                from sjc_debiased.making.estimate import time_of_sweep
 
                 print("loading the model to time a few steps ...", flush=True)
                 print(time_of_sweep(work))
@@ -257,7 +257,7 @@ def main(options: SweepOptions, command: list[str]) -> int:
 
 
 def _weights(work: Work) -> str:
-    from sjc_debiased.prepare import weights_report
+    from sjc_debiased.making.prepare import weights_report
 
     needs_most = next((run for run in work.todo if run.prompting.masked_lm), work.todo[0])
     return weights_report(needs_most, work.choice, work.options.machine.local_files_only)

@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sjc_debiased.extras import check_address, check_extra
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.options.extras import check_address, check_extra
 
 if TYPE_CHECKING:
     from sjc_debiased.denoiser import Denoiser
+    from sjc_debiased.making.session import Session
+    from sjc_debiased.making.watch import Wish
     from sjc_debiased.optimize import Step
-    from sjc_debiased.session import Session
-    from sjc_debiased.viewer_page import Page
-    from sjc_debiased.watch import Wish
+    from sjc_debiased.watching.viewer_page import Page
 
 LOOPBACK = "127.0.0.1"
 _POLL_S = 0.1
@@ -76,8 +76,8 @@ class Viewer:
         return "wait" if page.paused else "go on"
 
     def _begin(self, page: Page, session: Session) -> None:
-        from sjc_debiased.by_hand import clip_of, guidance_of
-        from sjc_debiased.viewer_pictures import HasDensity
+        from sjc_debiased.making.by_hand import clip_of, guidance_of
+        from sjc_debiased.watching.viewer_pictures import HasDensity
 
         run, scene = RunReader(session.folder), session.scene
         self._folder, self._sent = session.folder, (run.view_prompts or {}).get("sent", {})
@@ -87,7 +87,7 @@ class Viewer:
 
 def _change(page: Page, session: Session) -> None:
     """Change a run as the sliders say; one that says what cannot be goes back."""
-    from sjc_debiased.by_hand import change, clip_of, guidance_of
+    from sjc_debiased.making.by_hand import change, clip_of, guidance_of
 
     scene, folder = session.scene, session.folder
     if (clip := page.clip) is not None and (now := clip_of(scene)) not in (None, clip):
@@ -104,7 +104,7 @@ def _change(page: Page, session: Session) -> None:
 
 def open_page(host: str) -> Page:
     """Open the viewer's page, and say where it is."""
-    from sjc_debiased.viewer_page import Page
+    from sjc_debiased.watching.viewer_page import Page
 
     page = Page(host)
     who = "this machine alone" if host == LOOPBACK else "WHOEVER REACHES THAT ADDRESS can look, and change"
@@ -124,7 +124,7 @@ def main(run: tyro.conf.Positional[Path], host: str = LOOPBACK, device: str = "c
     check_address("--host", host)
     reader = RunReader(run)
     n_steps = reader.options["n_steps"]  # refuses what is no run
-    from sjc_debiased.evaluation.orbit import load_scene
+    from sjc_debiased.making.made import load_scene
 
     page = open_page(host)
     page.begin(reader.options["prompt"], has_surface=True)
@@ -153,8 +153,8 @@ def _sent_last(reader: RunReader, done: int) -> str:
 if __name__ == "__main__":
     import tyro
 
-    from sjc_debiased.options import OptionError
-    from sjc_debiased.runs import RunError
+    from sjc_debiased.folder.runs import RunError
+    from sjc_debiased.options.command import OptionError
 
     try:
         tyro.cli(main, prog="python -m sjc_debiased.viewer", use_underscores=True)

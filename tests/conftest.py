@@ -15,7 +15,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU kernels run on the CPU, slowly
 
-from sjc_debiased.profiles import Profile
+from sjc_debiased.options.profiles import Profile
 from tests.small_models import write_bert, write_pipeline
 from voxnerf.grid import VoxelGrid
 
@@ -99,9 +99,9 @@ def command(eps_folder, tmp_path):
 @pytest.fixture
 def strict(tmp_path):
     """What makes pairs of the embedded model's words, without the model: for what is refused before."""
-    from sjc_debiased.machine import choose_machine
-    from sjc_debiased.models import choose_model
-    from sjc_debiased.pair import PairMaker
+    from sjc_debiased.models.choose import choose_model
+    from sjc_debiased.models.machine import choose_machine
+    from sjc_debiased.watching.pair import PairMaker
 
     return PairMaker(choose_machine("cpu"), choose_model("menagerie", "cpu"), None, tmp_path / "runs", 30)
 
@@ -109,8 +109,8 @@ def strict(tmp_path):
 @pytest.fixture
 def maker(eps_folder, bert_folder, tmp_path, monkeypatch):
     """What makes pairs with a tiny model, whose runs leave a turntable of one byte."""
-    from sjc_debiased.pair import pair_maker
-    from sjc_debiased.session import Session
+    from sjc_debiased.making.session import Session
+    from sjc_debiased.watching.pair import pair_maker
 
     small = {"resolution": 12, "guidance": 2.0, "emptiness_weight": 1.0, "n_steps": 30}
     folder = shutil.copytree(eps_folder, tmp_path / "model")

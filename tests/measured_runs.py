@@ -4,7 +4,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from sjc_debiased.evaluation.measure import VERSION
-from sjc_debiased.runs import METRICS, write_json
+from sjc_debiased.folder.runs import METRICS, write_json
 
 
 def made_up_run(root, number, prompt, preset, seed, success):

@@ -187,8 +187,8 @@ def write_index(folder: Path, class_name: str) -> Path:
 
 def write_folder(folder: Path, sd2: bool = False, prediction_type: str = "epsilon") -> Path:
     """Write a small pipeline with CLIP's own tokenizer, whose tensors fit a single file."""
-    from sjc_debiased.single_file import clip_tokenizer
-    from sjc_debiased.tensor_files import SD1, SD2
+    from sjc_debiased.models.single_file import clip_tokenizer
+    from sjc_debiased.models.tensor_files import SD1, SD2
 
     write_pipeline(folder, prediction_type, clip_tokenizer(SD2 if sd2 else SD1))
     return folder

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from sjc_debiased.options import (
+from sjc_debiased.options.command import (
     Basic,
     MachineOptions,
     MeshOptions,

@@ -9,11 +9,11 @@ import numpy as np
 
 from prompts.debias import ViewPrompts
 from prompts.views import DSDS_VIEWS, VIEWS
-from sjc_debiased.config import resolve
-from sjc_debiased.models import choose_model
-from sjc_debiased.options import Basic, MethodOptions, Options
-from sjc_debiased.run_files import preview_path, views_path, write_options
-from sjc_debiased.runs import FINISHED, slug, write_json
+from sjc_debiased.folder.reader import preview_path, views_path, write_options
+from sjc_debiased.folder.runs import FINISHED, slug, write_json
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.options.command import Basic, MethodOptions, Options
+from sjc_debiased.options.config import resolve
 
 MACHINE = {"device": "cpu", "precision": "float32", "kernel": "torch", "asked": False}
 

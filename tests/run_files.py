@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
 
 
 def stats_of(folder: Path) -> list[dict]:

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Tokenizer
 
 from adapt_if import DeepFloydIF
-from sjc_debiased import deepfloyd
-from sjc_debiased.deepfloyd import TextReader, texts_folder
 from sjc_debiased.denoiser import TIMESTEPS
-from sjc_debiased.finding import find_model
-from sjc_debiased.loading import check_loras, check_prompts, load_model
-from sjc_debiased.lora import Lora
-from sjc_debiased.models import choose_model, fingerprint
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.models import deepfloyd
+from sjc_debiased.models.choose import choose_model, fingerprint
+from sjc_debiased.models.deepfloyd import TextReader, texts_folder
+from sjc_debiased.models.finding import find_model
+from sjc_debiased.models.loading import check_loras, check_prompts, load_model
+from sjc_debiased.models.lora import Lora
 from tests.small_models import write_if
 
 CPU = torch.device("cpu")

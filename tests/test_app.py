@@ -18,8 +18,8 @@ pytest.importorskip("gradio")
 @pytest.fixture
 def serve():
     """Return a function that serves the page of what makes pairs, and returns its address."""
-    from sjc_debiased.app_page import build_page
-    from sjc_debiased.app_page import serve as serve_page
+    from sjc_debiased.watching.app_page import build_page
+    from sjc_debiased.watching.app_page import serve as serve_page
 
     pages = []
 
@@ -87,7 +87,7 @@ def test_a_pair_is_made_and_shown(serve, maker):
 
 
 def test_nothing_but_what_was_made_for_a_visitor_can_be_read(serve, maker, tmp_path):
-    from sjc_debiased.app_page import _grow
+    from sjc_debiased.watching.app_page import _grow
 
     *_, last = _grow(maker, "a cat", 2, 0, threading.Event())
     (folder, _) = sorted(maker.run_root.glob("0*"))

@@ -19,7 +19,7 @@ ALLOWED = {
     "run_sjc.py": OURS,
     "app.py": {"sjc_debiased"},
 }
-MAKES_MODELS = ROOT / "sjc_debiased/loading.py"  # names the adapters, inside functions
+MAKES_MODELS = ROOT / "sjc_debiased/models/loading.py"  # names the adapters, inside functions
 METHOD_ALONE = (
     "clipping",
     "score",
@@ -34,11 +34,11 @@ METHOD_ALONE = (
     "training_state",
     "schedules",
     "denoiser",
-    "config",
-    "profiles",
-    "runs",
-    "checkpoints",
-    "pack",
+    "options/config",
+    "options/profiles",
+    "folder/runs",
+    "folder/checkpoints",
+    "making/pack",
 )
 HEAVY_AT_IMPORT = {
     *("diffusers", "transformers", "lpips", "torchvision"),
@@ -111,7 +111,7 @@ def test_the_method_knows_neither_prompts_nor_adapters(name):
 def test_an_adapter_knows_the_contract_alone(adapter):
     """What a name, a file or a folder is, and how it is loaded, is nothing to the denoiser."""
     ours = {name for name in imports(ROOT / f"{adapter}.py") if name.split(".")[0] in OURS}
-    assert ours == {"sjc_debiased.denoiser", "sjc_debiased.compiled"}
+    assert ours == {"sjc_debiased.denoiser", "sjc_debiased.models.compiled"}
     other = {name.split(".")[0] for name in imports(ROOT / f"{adapter}.py")} - OURS
     assert other - {"collections", "functools"} == {"__future__", "typing", "numpy", "torch"}
 

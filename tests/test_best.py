@@ -10,15 +10,16 @@ from PIL import Image
 
 import run_sjc
 from prompts.hub import MissingError
-from sjc_debiased import best, loading, session
-from sjc_debiased.config import resolve
-from sjc_debiased.evaluation import clip_similarity, measure
+from sjc_debiased.evaluation import best, clip_similarity, measure
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
 from sjc_debiased.evaluation.success import count_faces
-from sjc_debiased.profiles import Profile
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import write_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import write_json
+from sjc_debiased.making import session
+from sjc_debiased.models import loading
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import Profile
 from tests.measured_runs import made_up_run
 from tests.options import options
 

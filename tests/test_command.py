@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 import run_sjc
 from adapt_sd import StableDiffusion
-from sjc_debiased import loading, prepare, session
 from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.making import prepare, session
+from sjc_debiased.models import loading
 from sjc_debiased.optimize import Scene, Settings, one_step
-from sjc_debiased.runs import FINISHED
 from tests.run_files import stats_of
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -260,7 +261,7 @@ def test_a_prompt_outside_a_models_words_is_refused(command, make_pipeline, caps
 
 
 def test_a_dead_model_name_is_mapped_with_a_word_about_it():
-    from sjc_debiased.models import SD15, choose_model
+    from sjc_debiased.models.choose import SD15, choose_model
 
     choice = choose_model("runwayml/stable-diffusion-v1-5", "cuda")
     assert choice.location == SD15
@@ -268,7 +269,7 @@ def test_a_dead_model_name_is_mapped_with_a_word_about_it():
 
 
 def test_auto_is_stable_diffusion_with_cuda_and_the_menagerie_without():
-    from sjc_debiased.models import SD15, choose_model
+    from sjc_debiased.models.choose import SD15, choose_model
 
     assert choose_model("auto", "cuda").location == SD15
     assert choose_model("auto", "cpu").name == "menagerie"
@@ -299,7 +300,7 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys):
 
 
 def test_a_turntable_that_is_not_whole_is_refused(command, tmp_path):
-    from sjc_debiased.pictures import check_turntable
+    from sjc_debiased.making.pictures import check_turntable
 
     _, (folder,) = command()
     check_turntable(folder / "turntable.mp4")

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.folder.checkpoints import newest_state
+from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.mesh_settings import DEFAULT_MESH
+from sjc_debiased.making.pack import run_packed
+from sjc_debiased.making.session import Session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize, optimize_step
-from sjc_debiased.pack import run_packed
-from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import FINISHED
-from sjc_debiased.session import Session
+from sjc_debiased.options.mesh_settings import DEFAULT_MESH
+from sjc_debiased.options.profiles import Profile
 from tests.run_files import stats_of
 from voxnerf.cameras import orbit
 from voxnerf.field import Rendering

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from prompts.suites import load_suite
-from sjc_debiased import doctor, estimate, needs, sweep
+from sjc_debiased import doctor, needs, sweep
 from sjc_debiased.doctor import DoctorOptions
-from sjc_debiased.estimate import FRAMES, TIMED_STEPS, WARMUP_STEPS, Cost, measure_cost, sample_run
-from sjc_debiased.machine import Machine
-from sjc_debiased.models import choose_model
+from sjc_debiased.making import estimate
+from sjc_debiased.making.estimate import FRAMES, TIMED_STEPS, WARMUP_STEPS, Cost, measure_cost, sample_run
+from sjc_debiased.making.prepare import load_denoiser
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.models.machine import Machine
 from sjc_debiased.optimize import optimize_step
-from sjc_debiased.prepare import load_denoiser
 from tests.options import sweep_options
 from tests.small_models import write_bert
 
@@ -165,7 +166,7 @@ def test_the_menagerie_can_start(report):
 
 def test_missing_weights_are_said_and_nothing_is_timed(report, whole, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(
-        "sjc_debiased.loading._stable_diffusion", lambda *_: pytest.fail("a model was loaded")
+        "sjc_debiased.models.loading._stable_diffusion", lambda *_: pytest.fail("a model was loaded")
     )
     folder = copy(whole, tmp_path_factory)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -284,7 +285,7 @@ def test_a_kernel_that_does_not_work_is_missing(report, monkeypatch):
     def refuse(grid, wanted):
         raise ValueError("the triton kernel cannot render this grid")
 
-    monkeypatch.setattr("sjc_debiased.prepare.usable_kernel", refuse)
+    monkeypatch.setattr("sjc_debiased.making.prepare.usable_kernel", refuse)
     code, rows, _ = report(kernel="triton")
     assert (code, rows["kernel"][0]) == (1, "MISSING")
     assert "--kernel triton: the triton kernel cannot" in rows["kernel"][1]
@@ -299,7 +300,7 @@ def test_a_sweep_that_the_disk_does_not_hold_is_missing_and_a_run_can_start(repo
 
 
 def with_little_room(original, monkeypatch, *arguments):
-    monkeypatch.setattr("sjc_debiased.runs.needed_bytes", lambda runs: 10**18)
+    monkeypatch.setattr("sjc_debiased.folder.runs.needed_bytes", lambda runs: 10**18)
     return original(*arguments)
 
 

@@ -13,9 +13,9 @@ import trimesh
 
 from scripts.check_run import check_mesh
 from sjc_debiased import export
-from sjc_debiased.checkpoints import save_checkpoint
-from sjc_debiased.models import fingerprint
-from sjc_debiased.runs import FINISHED, locked, sha256, write_json
+from sjc_debiased.folder.checkpoints import save_checkpoint
+from sjc_debiased.folder.runs import FINISHED, locked, sha256, write_json
+from sjc_debiased.models.choose import fingerprint
 from tests.mesh_fields import ball, decode, painted
 from voxnerf.grid import VoxelGrid
 from voxnerf.look import read_glb
@@ -162,7 +162,7 @@ def test_bad_settings_are_refused_before_any_work(run, capsys, monkeypatch, argu
     def work(*_, **__):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("sjc_debiased.evaluation.orbit.load_scene", work)
+    monkeypatch.setattr("sjc_debiased.making.made.load_scene", work)
     try:
         code = export.main([str(run), *arguments])
     except SystemExit as stop:

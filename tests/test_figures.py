@@ -8,7 +8,7 @@ from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import course, magnitudes, strip, write_figures
-from sjc_debiased.pictures import labelled
+from sjc_debiased.making.pictures import labelled
 from tests.measured_runs import made_up_run
 
 SUITE = ["a smiling cat", "a fox with a bushy tail", "a winking dog", "a frog", "a bear with big eyes"]

@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
-from sjc_debiased.config import resolve
-from sjc_debiased.evaluation.orbit import load_scene, pictures
-from sjc_debiased.frameworks import FRAMEWORKS
-from sjc_debiased.options import OptionError
-from sjc_debiased.profiles import STABLE_DIFFUSION, Profile
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.evaluation.orbit import pictures
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.making.made import load_scene
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.frameworks import FRAMEWORKS
+from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile
 from sjc_debiased.settings import Settings, Viewing
 from tests.options import options
 from tests.test_config import of

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from sjc_debiased import gallery
+from sjc_debiased.folder.runs import GALLERY, VIEW, RunError
 from sjc_debiased.gallery import main, write_gallery
-from sjc_debiased.runs import GALLERY, VIEW, RunError
 from tests.page_runs import page_run
 from tests.test_view import SCRIPT, Page
 

@@ -18,12 +18,12 @@ from prompts import hub
 from prompts.hub import MissingError
 from prompts.masked_lm import PATTERNS as BERT_PATTERNS
 from prompts.masked_lm import Bert
-from sjc_debiased.finding import find_model
-from sjc_debiased.loading import load_pipeline
-from sjc_debiased.model_files import small_files, weights
-from sjc_debiased.models import SD15, choose_model, fingerprint
-from sjc_debiased.pipelines import STABLE_DIFFUSION
-from sjc_debiased.tensor_files import ModelError
+from sjc_debiased.models.choose import SD15, choose_model, fingerprint
+from sjc_debiased.models.files import small_files, weights
+from sjc_debiased.models.finding import find_model
+from sjc_debiased.models.loading import load_pipeline
+from sjc_debiased.models.pipelines import STABLE_DIFFUSION
+from sjc_debiased.models.tensor_files import ModelError
 from tests.model_makers import (
     REVISION,
     TEXT,
@@ -363,7 +363,7 @@ def test_the_download_command_works(serve, eps_folder, tmp_path):
     assert not {f for f in there if f.endswith((".bin", ".ckpt")) or "fp16" in f or "non_ema" in f}
     shutil.rmtree(tmp_path / "repository")
     code = (
-        "import sys; from sjc_debiased.loading import load_pipeline;"
+        "import sys; from sjc_debiased.models.loading import load_pipeline;"
         "load_pipeline('someone/model', local_files_only=True); print('loaded')"
     )
     loaded = subprocess.run(

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sjc_debiased.config import resolve
-from sjc_debiased.identity import RunIndex, find_or_create_run, find_run, is_finished
-from sjc_debiased.machine import Machine
-from sjc_debiased.options import OptionError
-from sjc_debiased.prepare import keep_precision
-from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.runs import FINISHED, write_json
+from sjc_debiased.folder.identity import RunIndex, find_or_create_run, find_run, is_finished
+from sjc_debiased.folder.runs import FINISHED, write_json
+from sjc_debiased.making.prepare import keep_precision
+from sjc_debiased.models.machine import Machine
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 from tests.run_files import stats_of
 
@@ -118,7 +118,7 @@ def test_where_the_schedule_does_not_allow_more_steps_it_says_why(command, capsy
 
 def test_extending_can_be_interrupted(tmp_path):
     """Between the moving of the results and the new options the folder is still the old run's, unfinished."""
-    from sjc_debiased.identity import extend_run
+    from sjc_debiased.folder.identity import extend_run
 
     run, longer = of(n_steps=60), of(n_steps=90, schedule_steps=60)
     folder = begin(tmp_path, run)

@@ -7,7 +7,7 @@ import pytest
 
 from sjc_debiased.evaluation.agreement import Answer, kappa, kappa_of, rates, sentence
 from sjc_debiased.evaluation.labels import LabelError, Labelled, describe, rate_by_eye, read_labels
-from sjc_debiased.runs import write_json
+from sjc_debiased.folder.runs import write_json
 
 
 def labelled_folder(folder, labels, judged):

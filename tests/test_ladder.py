@@ -12,7 +12,7 @@ from sjc_debiased.denoiser import Conditioning, sigma_table
 from sjc_debiased.menagerie import ladder
 from sjc_debiased.menagerie.train_diffusion import new_scheduler
 from sjc_debiased.menagerie.truth import blur, creature_of
-from sjc_debiased.options import Basic, Options
+from sjc_debiased.options.command import Basic, Options
 from sjc_debiased.proposals import propose
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid

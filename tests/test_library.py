@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import sjc_debiased
 from sjc_debiased import generate, load
-from sjc_debiased.profiles import Profile
-from sjc_debiased.session import DivergedError
+from sjc_debiased.making.session import DivergedError
+from sjc_debiased.options.profiles import Profile
 
 SMALL = {"resolution": 12, "guidance": 2.0, "emptiness_weight": 1.0, "n_steps": 3}
 

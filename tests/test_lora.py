@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sjc_debiased import lora as module
-from sjc_debiased.loading import check_loras, load_pipeline
-from sjc_debiased.lora import Lora, check_lora, lora_file, parse_lora
-from sjc_debiased.models import choose_model, identify, weights_of
-from sjc_debiased.options import OptionError
-from sjc_debiased.tensor_files import ModelError
+from sjc_debiased.models import lora as module
+from sjc_debiased.models.choose import choose_model, identify, weights_of
+from sjc_debiased.models.loading import check_loras, load_pipeline
+from sjc_debiased.models.lora import Lora, check_lora, lora_file, parse_lora
+from sjc_debiased.models.tensor_files import ModelError
+from sjc_debiased.options.command import OptionError
 from tests.model_makers import header_only, put_into_cache
 
 RANK = 2

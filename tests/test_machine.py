@@ -10,8 +10,8 @@ import psutil
 import pytest
 import torch
 
-from sjc_debiased.machine import check_memory, choose_machine
-from sjc_debiased.options import OptionError
+from sjc_debiased.models.machine import check_memory, choose_machine
+from sjc_debiased.options.command import OptionError
 
 ROOT = Path(__file__).parents[1]
 AMX = {"avx512_f": True, "avx512_bf16": True, "amx_bf16": True}
@@ -56,7 +56,7 @@ def test_precision_follows_the_processor(processor, capabilities, capability, en
 
 
 def test_the_switches_make_any_machine_a_plain_one():
-    code = "from sjc_debiased.machine import choose_machine; print(choose_machine('cpu').precision)"
+    code = "from sjc_debiased.models.machine import choose_machine; print(choose_machine('cpu').precision)"
     plain = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=plain, capture_output=True, text=True, check=True

@@ -11,8 +11,8 @@ from sjc_debiased.evaluation import a_lpips as lpips_module
 from sjc_debiased.evaluation import clip_similarity
 from sjc_debiased.evaluation import measure as measuring
 from sjc_debiased.evaluation.clip_similarity import CLIP, WEIGHTS_FILE, similarities
+from sjc_debiased.folder.runs import FINISHED, METRICS, RunError, sha256
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.runs import FINISHED, METRICS, RunError, sha256
 
 ROOT = Path(__file__).parents[1]
 

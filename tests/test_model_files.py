@@ -19,12 +19,12 @@ from adapt_sd import StableDiffusion
 from prompts.hub import download_command
 from prompts.masked_lm import DEFAULT_MASKED_LM
 from prompts.masked_lm import PATTERNS as BERT_PATTERNS
-from sjc_debiased import single_file
 from sjc_debiased.evaluation.clip_similarity import CLIP
 from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
-from sjc_debiased.loading import check_prompts, load_pipeline
-from sjc_debiased.models import SD15, choose_model, fingerprint
-from sjc_debiased.pipelines import STABLE_DIFFUSION
+from sjc_debiased.models import single_file
+from sjc_debiased.models.choose import SD15, choose_model, fingerprint
+from sjc_debiased.models.loading import check_prompts, load_pipeline
+from sjc_debiased.models.pipelines import STABLE_DIFFUSION
 from tests.model_makers import (
     TEXT,
     UNET,
@@ -590,7 +590,7 @@ def test_the_document_downloads_by_the_same_patterns():
 
 
 def test_a_bar_counts_the_bytes_of_the_parts(tmp_path, monkeypatch):
-    from sjc_debiased import bars
+    from sjc_debiased.models import bars
 
     shown = []
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sjc_debiased import __version__, record
+from sjc_debiased import __version__
+from sjc_debiased.folder import provenance as record
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()

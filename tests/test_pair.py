@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import pytest
 
+from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.library import speaking_of_arguments
-from sjc_debiased.pair import PAIR, Growing, Made
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.watching.pair import PAIR, Growing, Made
 from tests.browsers import TEXTS
 
 

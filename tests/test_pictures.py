@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from sjc_debiased.pictures import read_picture, write_png
+from sjc_debiased.making.pictures import read_picture, write_png
 
 
 @pytest.mark.parametrize("side", [9000, 60000])

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 import run_sjc
 from prompts.suites import Suite, SuiteError, load_suite
 from prompts.words import split_words
-from sjc_debiased.checkpoints import load_checkpoint, save_checkpoint
-from sjc_debiased.config import Resolved, resolve
-from sjc_debiased.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.evaluation.study import StudyError, read_answers
-from sjc_debiased.identity import saved_options
-from sjc_debiased.model_files import check_folder
-from sjc_debiased.options import OptionError
-from sjc_debiased.presets import PRESETS
-from sjc_debiased.profiles import STABLE_DIFFUSION, Profile, load_profile
-from sjc_debiased.runs import RunError, slug
-from sjc_debiased.tensor_files import ModelError
+from sjc_debiased.folder.checkpoints import load_checkpoint, save_checkpoint
+from sjc_debiased.folder.identity import saved_options
+from sjc_debiased.folder.runs import RunError, slug
+from sjc_debiased.models.files import check_folder
+from sjc_debiased.models.tensor_files import ModelError
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import Resolved, resolve
+from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
+from sjc_debiased.options.presets import PRESETS
+from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile, load_profile
 from tests.options import options
 
 CASES = settings(

@@ -11,10 +11,10 @@ from prompts.debias import NORMALIZED_PMI_THRESHOLD, PMI_BOUND, SENTENCE, debias
 from prompts.masked_lm import Bert
 from prompts.suites import SuiteError
 from prompts.views import VIEWS
-from sjc_debiased.config import resolve
+from sjc_debiased.making.prepare import plan_prompts
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.models import choose_model
-from sjc_debiased.prepare import plan_prompts
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.options.config import resolve
 from tests.options import options
 
 PRESENT, ABSENT = (0.85, 0.10, 0.03, 0.02), (0.80, 0.12, 0.05, 0.03)

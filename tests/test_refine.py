@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sjc_debiased import proposals, refine
-from sjc_debiased.evaluation.orbit import load_scene
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import FINISHED, write_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import FINISHED, write_json
+from sjc_debiased.making.made import load_scene
 from sjc_debiased.settings import Viewing
 from tests.run_files import stats_of
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sjc_debiased.checkpoints import save_checkpoint
-from sjc_debiased.config import resolve
-from sjc_debiased.identity import extend_run, find_run
-from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.run_files import RunReader, as_json, preview_path, write_options
-from sjc_debiased.runs import FINISHED, METRICS, OPTIONS, STATS, RunError
-from sjc_debiased.stats_log import StatsLog
+from sjc_debiased.folder.checkpoints import save_checkpoint
+from sjc_debiased.folder.identity import extend_run, find_run
+from sjc_debiased.folder.log import StatsLog
+from sjc_debiased.folder.reader import RunReader, as_json, preview_path, write_options
+from sjc_debiased.folder.runs import FINISHED, METRICS, OPTIONS, STATS, RunError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 
 OLD = {

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from sjc_debiased.folder.runs import GALLERY, VIEW
 from sjc_debiased.gallery import main, write_gallery
 from sjc_debiased.pages.state import SILENT_AFTER_S
 from sjc_debiased.pages.view import write_view
-from sjc_debiased.runs import GALLERY, VIEW
 from tests.browser import asked_for, errors, needs_browser, open_browser, overflow, set_width
 from tests.page_runs import page_run
 from tests.test_view import RIGHT_TO_LEFT, SCRIPT

@@ -5,12 +5,17 @@ import json
 import pytest
 import torch
 
-from sjc_debiased.checkpoints import load_checkpoint, newest_checkpoint, remove_partial_files, save_checkpoint
-from sjc_debiased.config import resolve
-from sjc_debiased.identity import check_same_options, find_or_create_run, find_run
-from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.runs import RunError, atomic, check_run_root, locked, slug, write_json
-from sjc_debiased.stats_log import StatsLog
+from sjc_debiased.folder.checkpoints import (
+    load_checkpoint,
+    newest_checkpoint,
+    remove_partial_files,
+    save_checkpoint,
+)
+from sjc_debiased.folder.identity import check_same_options, find_or_create_run, find_run
+from sjc_debiased.folder.log import StatsLog
+from sjc_debiased.folder.runs import RunError, atomic, check_run_root, locked, slug, write_json
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 from tests.run_files import stats_of
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from adapt_sd import StableDiffusion
-from sjc_debiased.config import resolve
 from sjc_debiased.denoiser import TIMESTEPS
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.loading import load_pipeline
-from sjc_debiased.options import OptionError
-from sjc_debiased.profiles import STABLE_DIFFUSION, Profile, load_profile
+from sjc_debiased.models.loading import load_pipeline
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.schedules import Schedule, TimestepRange
 from tests.options import options
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from sjc_debiased.clipping import clip
-from sjc_debiased.config import resolve
 from sjc_debiased.denoiser import Conditioning, sigma_table
 from sjc_debiased.guidance import Query
 from sjc_debiased.guidance.build import build_guidance
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.guidance.sds import SDS, weight
 from sjc_debiased.optimize import optimize_step
-from sjc_debiased.options import OptionError
-from sjc_debiased.profiles import STABLE_DIFFUSION
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 from tests.test_contracts import Gaussian, scene_of
 

@@ -9,13 +9,13 @@ import torch
 
 from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.loading import load_pipeline
 from sjc_debiased.losses import sparsity_loss
+from sjc_debiased.making.pack import run_packed
+from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, make_optimizer, optimize, optimize_step
-from sjc_debiased.pack import run_packed
-from sjc_debiased.runs import FINISHED
 from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
 from tests.test_contracts import SIZE, Gaussian, opened

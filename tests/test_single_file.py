@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sjc_debiased import single_file
 from sjc_debiased.convert import convert, pairs
-from sjc_debiased.finding import find_model
-from sjc_debiased.loading import load_pipeline
 from sjc_debiased.menagerie import WEIGHTS
-from sjc_debiased.single_file import clip_tokenizer, config_folder, noise_share
-from sjc_debiased.tensor_files import SD1, SD2, ModelError, check_checkpoint, describe
+from sjc_debiased.models import single_file
+from sjc_debiased.models.finding import find_model
+from sjc_debiased.models.loading import load_pipeline
+from sjc_debiased.models.single_file import clip_tokenizer, config_folder, noise_share
+from sjc_debiased.models.tensor_files import SD1, SD2, ModelError, check_checkpoint, describe
 from tests.model_makers import (
     UNET,
     header_only,

@@ -11,12 +11,13 @@ import pytest
 import tyro
 
 from prompts.suites import SuiteError, load_suite, suite_names
-from sjc_debiased import session, sweep
-from sjc_debiased.models import choose_model, identify
-from sjc_debiased.options import OptionError
-from sjc_debiased.runs import FINISHED
+from sjc_debiased import sweep
+from sjc_debiased.folder.runs import FINISHED
+from sjc_debiased.making import session
+from sjc_debiased.making.work import plan_all
+from sjc_debiased.models.choose import choose_model, identify
+from sjc_debiased.options.command import OptionError
 from sjc_debiased.sweep import SweepOptions, make_plan
-from sjc_debiased.work import plan_all
 from tests.faults.disks import NOT_ALLOWED
 from tests.options import sweep_options
 from tests.test_lora import write_lora
@@ -179,7 +180,7 @@ def test_prompts_are_planned_once_and_before_a_model_is_loaded(options, monkeypa
             raise OptionError("it is too long")
         return run.prompting
 
-    monkeypatch.setattr("sjc_debiased.prepare.plan_prompts", plan_prompts)
+    monkeypatch.setattr("sjc_debiased.making.prepare.plan_prompts", plan_prompts)
     work, refused = plan_all(make_plan(options(), []).work)
     assert asked.count(("a cat", "sjc")) == asked.count(("a cat", "dsds-preserved")) == 1
     assert work.prompts == {run: run.prompting for run in work.todo}
@@ -194,7 +195,7 @@ def test_models_out_of_reach_refuse_a_sweep(options, monkeypatch):
             return run.prompting
         raise OptionError("no weights") from FileNotFoundError()
 
-    monkeypatch.setattr("sjc_debiased.prepare.plan_prompts", plan_prompts)
+    monkeypatch.setattr("sjc_debiased.making.prepare.plan_prompts", plan_prompts)
     with pytest.raises(OptionError, match="no weights"):
         plan_all(make_plan(options(), []).work)
 
@@ -218,7 +219,7 @@ def test_the_suites_that_come_with_the_code():
 
 
 def test_the_menagerie_knows_every_word_of_its_suite():
-    from sjc_debiased.models import check_words
+    from sjc_debiased.models.choose import check_words
 
     for entry in load_suite("menagerie").prompts:
         check_words(entry.prompt, choose_model("menagerie", "cpu"))

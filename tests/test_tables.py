@@ -5,14 +5,14 @@ import json
 import pytest
 from PIL import Image
 
-from sjc_debiased.config import resolve
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.labels import Labelled
 from sjc_debiased.evaluation.tables import ABLATION, table_1, table_3, table_3_limits
-from sjc_debiased.profiles import Profile
-from sjc_debiased.run_files import as_json
-from sjc_debiased.runs import METRICS, write_json
+from sjc_debiased.folder.reader import as_json
+from sjc_debiased.folder.runs import METRICS, write_json
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.profiles import Profile
 from tests.measured_runs import made_up_run
 from tests.options import options
 

@@ -4,8 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from sjc_debiased.pictures import PREVIEW_PANELS
-from sjc_debiased.run_files import RunReader, steps_of
+from sjc_debiased.folder.reader import RunReader, steps_of
+from sjc_debiased.making.pictures import PREVIEW_PANELS
 from tests.watched_runs import N_STEPS, make_run, same_bits
 
 pytest.importorskip("tensorboard")
@@ -22,7 +22,7 @@ class Stop:
 def test_it_holds_the_log_and_the_previews_and_nothing_else(tmp_path, interrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from sjc_debiased.tensorboard import PLACE, TensorBoard
+    from sjc_debiased.watching.tensorboard import PLACE, TensorBoard
 
     folder = tmp_path / "run"
     if interrupted:

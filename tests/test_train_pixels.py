@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sjc_debiased.denoiser import guided
-from sjc_debiased.loading import load_model
 from sjc_debiased.menagerie import train_pixels
 from sjc_debiased.menagerie.captions import draw_pose, known_words
 from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
 from sjc_debiased.menagerie.train_pixels import Size, TextToPixels, new_scheduler, shrink
-from sjc_debiased.models import check_words, choose_model
+from sjc_debiased.models.choose import check_words, choose_model
+from sjc_debiased.models.loading import load_model
 
 TINY = Size(pixels=8, widths=(32, 32), text_width=32, batch=8)
 

@@ -11,9 +11,12 @@ import torch
 
 import run_sjc
 from prompts.views import VIEWS
-from sjc_debiased import pages, session
-from sjc_debiased.config import by_option, resolve
-from sjc_debiased.models import choose_model
+from sjc_debiased import pages
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import ENDED, GALLERY, VIEW, VIEWER
+from sjc_debiased.making import session
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.options.config import by_option, resolve
 from sjc_debiased.pages import view as view_module
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, bins, charts
@@ -21,8 +24,6 @@ from sjc_debiased.pages.explain import option_groups
 from sjc_debiased.pages.prompts import prompt_rows
 from sjc_debiased.pages.state import SILENT_AFTER_S, state_of
 from sjc_debiased.pages.view import view_values, write_view
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import ENDED, GALLERY, VIEW, VIEWER
 from tests.page_runs import options_of, page_run
 
 SCRIPT = "<script>document.title='caught'</script><img src=x onerror=alert(1)> cat"
@@ -252,7 +253,7 @@ def test_every_option_is_explained_by_its_help(tmp_path, capsys):
     ],
 )
 def test_the_command_makes_the_same_run_again(tmp_path, arguments):
-    from sjc_debiased.run_files import write_options
+    from sjc_debiased.folder.reader import write_options
 
     profile = choose_model("menagerie", "cpu").profile
     argv = ["--prompt", "a smiling cat", "--model", "menagerie", *shlex.split(arguments)]
@@ -268,8 +269,8 @@ def test_the_command_makes_the_same_run_again(tmp_path, arguments):
 def parsed(argv):
     import tyro
 
-    from sjc_debiased.dsds_arguments import translate_dsds_arguments
-    from sjc_debiased.options import Options
+    from sjc_debiased.options.command import Options
+    from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
 
     argv = translate_dsds_arguments(argv)
     return tyro.cli(Options, args=argv, use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,))

@@ -13,13 +13,14 @@ import psutil
 import pytest
 import torch
 
-from sjc_debiased import by_hand, extras
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import RunError, write_json
-from sjc_debiased.viewer_pictures import camera_of, opencv_pose, surface_at
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import RunError, write_json
+from sjc_debiased.making import by_hand
+from sjc_debiased.options import extras
+from sjc_debiased.watching.viewer_pictures import camera_of, opencv_pose, surface_at
 from tests.measured_runs import made_up_run
 from tests.watched_runs import Guided, changeable_scene, make_run, same_bits
 from voxnerf.cameras import orbit_camera
@@ -127,7 +128,7 @@ def test_a_server_that_dies_in_a_pause_lets_the_run_go_on(watched, plain, capsys
 
 
 def test_whatever_fails_in_the_viewer_ends_it_alone(watched, plain, monkeypatch, capsys):
-    from sjc_debiased.viewer_page import Page
+    from sjc_debiased.watching.viewer_page import Page
 
     monkeypatch.setattr(Page, "due", Mock(side_effect=ValueError("a bug")))
     ended, folder = watched(lambda *_: None)

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
 from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser
 from tests.watched_runs import N_STEPS, Guided, make_run, same_bits
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sjc_debiased.making.viewing import draw_views
 from sjc_debiased.settings import Viewing
-from sjc_debiased.viewing import draw_views
 from voxnerf.cameras import sample_sjc_cameras
 
 SOFT = Viewing("dreamfusion", light="magic3d")

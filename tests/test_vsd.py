@@ -7,24 +7,24 @@ from torch import nn
 
 from adapt_sd import StableDiffusion
 from prompts.debias import plain_prompts
-from sjc_debiased import config
-from sjc_debiased.checkpoints import newest_state
-from sjc_debiased.config import resolve
 from sjc_debiased.denoiser import Conditioning, denoised_by, sigma_table
+from sjc_debiased.folder.checkpoints import newest_state
+from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance import Query, TrainedGuidance
 from sjc_debiased.guidance.build import build_guidance
 from sjc_debiased.guidance.own_unet import OwnUNet
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.guidance.sds import SDS
 from sjc_debiased.guidance.vsd import VSD
-from sjc_debiased.loading import load_pipeline
-from sjc_debiased.mesh_settings import DEFAULT_MESH
+from sjc_debiased.making.scene import build_scene
+from sjc_debiased.making.session import Session
+from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import optimize_step
-from sjc_debiased.options import OptionError
-from sjc_debiased.profiles import STABLE_DIFFUSION
-from sjc_debiased.runs import FINISHED
-from sjc_debiased.scene import build_scene
-from sjc_debiased.session import Session
+from sjc_debiased.options import config
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.config import resolve
+from sjc_debiased.options.mesh_settings import DEFAULT_MESH
+from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 from tests.test_contracts import Gaussian, scene_of
 

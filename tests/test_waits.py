@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.loading import load_pipeline
 from sjc_debiased.losses import center_depth_loss
+from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import needs_interpreter, on
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from sjc_debiased.by_hand import repeat_changes
-from sjc_debiased.checkpoints import newest_state
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.folder.checkpoints import newest_state
+from sjc_debiased.folder.runs import OPTIONS, write_json
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.mesh_settings import DEFAULT_MESH
+from sjc_debiased.making.by_hand import repeat_changes
+from sjc_debiased.making.pack import run_packed
+from sjc_debiased.making.session import Session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
-from sjc_debiased.pack import run_packed
-from sjc_debiased.profiles import Profile
-from sjc_debiased.runs import OPTIONS, write_json
-from sjc_debiased.session import Session
+from sjc_debiased.options.mesh_settings import DEFAULT_MESH
+from sjc_debiased.options.profiles import Profile
 from tests.test_contracts import CHANNELS, SIZE, Gaussian
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid

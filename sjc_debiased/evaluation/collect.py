@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
-from sjc_debiased.identity import check_unchanged
-from sjc_debiased.record import short_commit
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import run_folders
+from sjc_debiased.folder.identity import check_unchanged
+from sjc_debiased.folder.provenance import short_commit
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import run_folders
 from sjc_debiased.settings import Prompting
 
 _Value = TypeVar("_Value", bound=float)

@@ -10,8 +10,8 @@ import numpy as np
 
 from sjc_debiased.evaluation.collect import Measured
 from sjc_debiased.evaluation.examples import examples
-from sjc_debiased.pictures import labelled, read_picture, turn_of, write_png
-from sjc_debiased.run_files import steps_of
+from sjc_debiased.folder.reader import steps_of
+from sjc_debiased.making.pictures import labelled, read_picture, turn_of, write_png
 
 STRIPS = {
     "fig_6": ("SJC and D-SDS from the same prompts and seeds (Figs. 6, 12)", ("sjc", "dsds")),

@@ -26,8 +26,8 @@ from sjc_debiased.evaluation.agreement import Answer, sentence
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
 from sjc_debiased.evaluation.success import FaceCount, count_faces
-from sjc_debiased.foreign import read_json
-from sjc_debiased.runs import write_json
+from sjc_debiased.folder.runs import write_json
+from sjc_debiased.untrusted import read_json
 
 N_VIEWS = 8
 _ROWS = 10
@@ -92,8 +92,9 @@ def sheet(
         seed: decides which runs, and their order.
         device: cpu or cuda.
     """
-    from sjc_debiased.evaluation.orbit import face_pictures, load_scene
-    from sjc_debiased.pictures import labelled, write_jpeg
+    from sjc_debiased.evaluation.orbit import face_pictures
+    from sjc_debiased.making.made import load_scene
+    from sjc_debiased.making.pictures import labelled, write_jpeg
     from voxnerf.snapshot import to_u8
 
     if (out / "key.json").exists():
@@ -190,7 +191,7 @@ def compare(folder: tyro.conf.Positional[Path]) -> None:
 if __name__ == "__main__":
     import tyro
 
-    from sjc_debiased.runs import RunError
+    from sjc_debiased.folder.runs import RunError
 
     try:
         tyro.extras.subcommand_cli_from_dict(

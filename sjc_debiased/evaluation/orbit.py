@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from sjc_debiased.config import part
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.loading import load_model
-from sjc_debiased.models import choose_model, fingerprint, weights_of
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import FINISHED, RunError
-from sjc_debiased.scene import make_grid
 from sjc_debiased.seeing import decoder_of
-from sjc_debiased.settings import Viewing
 from voxnerf.cameras import Camera, orbit, orbit_camera
 from voxnerf.grid import VoxelGrid
-from voxnerf.settings import GridConfig
-from voxnerf.trial import usable_kernel
 
 N_FRAMES = 100
 RADIUS = 1.2990
@@ -32,56 +20,6 @@ FACE_ELEVATION_DEG = 15.0
 """Where faces are counted: from 35 degrees above, a muzzle hides what lies under it."""
 
 _RGB_RAYS = 4  # along each side of a pixel that no decoder enlarges
-
-
-@cache
-def model_of(location: str, device: str) -> Denoiser:
-    """Return the 2D model whose decoder turns latents into images, loaded once."""
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    return load_model(location, torch.device(device), dtype)
-
-
-def load_scene(
-    folder: Path, device: str = "cpu", stopped: bool = False, asked: bool = False
-) -> tuple[dict, VoxelGrid, Denoiser]:
-    """Return the resolved options, the final scene and the model of a finished run.
-
-    Args:
-        stopped: take the newest scene of a run that is not finished, too.
-        asked: the model is asked for more than its decoder; then it must have no LoRA, which is not loaded.
-
-    Raises:
-        RunError: the run is not finished, its checkpoint is gone, its model's weights have changed, or it has
-            a LoRA and the model will be asked.
-    """
-    run = RunReader(folder)
-    if not stopped and not run.finished:
-        raise RunError(f"the run must be finished. {folder} is not. Finish it with its own command.")
-    options, checkpoint = run.options, run.checkpoint
-    if checkpoint is None or (not stopped and checkpoint.step != options["n_steps"]):
-        raise RunError(
-            f"a finished run keeps its last checkpoint. {folder} has none. Delete {FINISHED} there and run "
-            "its command again."
-        )
-    location = choose_model(options["model"], device).location
-    if weights_of(options["fingerprint"]) != fingerprint(location):
-        raise RunError(
-            f"a run is shown through the decoder it was made with. The weights of {options['model']} have "
-            f"changed since {folder} was made. Make the run again."
-        )
-    if asked and weights_of(options["fingerprint"]) != options["fingerprint"]:
-        raise RunError(
-            f"a run is gone on with by the model that it was made with. {folder} was made with a LoRA, which "
-            "is not loaded here. Make a run without --lora."
-        )
-    denoiser = model_of(location, device)
-    grid = make_grid(part(GridConfig, options), part(Viewing, options), denoiser.channels)
-    prefix = "grid."
-    tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
-    grid.load_state_dict(tensors)
-    grid.to(device)
-    grid.kernel, _ = usable_kernel(grid)
-    return options, grid, denoiser
 
 
 def metric_orbit(size: int) -> list[Camera]:

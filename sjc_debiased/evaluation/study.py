@@ -22,10 +22,10 @@ import numpy as np
 
 from sjc_debiased.evaluation.collect import check_counted
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
-from sjc_debiased.foreign import read_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import RunError, atomic, run_folders, write_json
 from sjc_debiased.pages import render
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import RunError, atomic, run_folders, write_json
+from sjc_debiased.untrusted import read_json
 
 QUESTIONS = {
     "form": "Which one has a more realistic 3D form?",

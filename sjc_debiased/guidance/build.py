@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sjc_debiased.config import Resolved
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.guidance import Guidance
 from sjc_debiased.guidance.own_unet import OwnUNet, UNetDenoiser
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.guidance.sds import SDS
 from sjc_debiased.guidance.vsd import VSD
+from sjc_debiased.options.config import Resolved
 from sjc_debiased.schedules import TimestepRange
 from voxnerf.cameras import Camera
 from voxnerf.rays import to_device

@@ -30,11 +30,11 @@ from tyro.conf import OmitArgPrefixes
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.orbit import face_pictures
 from sjc_debiased.evaluation.success import FaceCount, count_faces
+from sjc_debiased.making.pictures import contact_sheet, write_png
 from sjc_debiased.menagerie.judge import Judge
 from sjc_debiased.menagerie.truth import FIT_STEPS, Truths, blur, creature_of
 from sjc_debiased.optimize import Scene, optimize_step
-from sjc_debiased.options import Options
-from sjc_debiased.pictures import contact_sheet, write_png
+from sjc_debiased.options.command import Options
 from sjc_debiased.proposals import sheet
 from voxnerf.grid import VoxelGrid
 from voxnerf.snapshot import take_snapshots, turn_cameras
@@ -84,12 +84,12 @@ class Found:
 
 def climb(o: LadderOptions) -> Iterator[Found]:
     """Yield what became of every prompt on every rung; leave pictures and a table in a new folder."""
-    from sjc_debiased.config import resolve
-    from sjc_debiased.machine import choose_machine
-    from sjc_debiased.models import choose_model, identify
-    from sjc_debiased.prepare import load_denoiser, plan_prompts, try_kernel
-    from sjc_debiased.runs import write_json
-    from sjc_debiased.scene import build_scene
+    from sjc_debiased.folder.runs import write_json
+    from sjc_debiased.making.prepare import load_denoiser, plan_prompts, try_kernel
+    from sjc_debiased.making.scene import build_scene
+    from sjc_debiased.models.choose import choose_model, identify
+    from sjc_debiased.models.machine import choose_machine
+    from sjc_debiased.options.config import resolve
 
     machine = choose_machine(o.run.machine.device, o.run.machine.precision)
     choice = choose_model(o.run.basic.model, machine.device)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sjc_debiased.menagerie.captions import known_words
-from sjc_debiased.profiles import Profile
+from sjc_debiased.options.profiles import Profile
 
 PROFILE = Profile(
     resolution=48,

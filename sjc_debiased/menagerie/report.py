@@ -17,15 +17,15 @@ from torch import Tensor
 
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.intervals import wilson
-from sjc_debiased.loading import load_model
-from sjc_debiased.machine import choose_machine
+from sjc_debiased.folder.runs import sha256
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, Judge
 from sjc_debiased.menagerie.train_judge import spoiled_by_field
 from sjc_debiased.menagerie.world import portrait
-from sjc_debiased.runs import sha256
+from sjc_debiased.models.loading import load_model
+from sjc_debiased.models.machine import choose_machine
 from voxnerf.snapshot import to_u8
 
 SAMPLE_GUIDANCE = 4.0

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from sjc_debiased.deepfloyd import MAX_TOKENS, as_sent
 from sjc_debiased.menagerie.captions import caption, view_of
 from sjc_debiased.menagerie.profile import PROFILE
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
 from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
+from sjc_debiased.models.deepfloyd import MAX_TOKENS, as_sent
 
 _P_NO_CAPTION = 0.1
 _STAGE = 8  # of the training's random numbers

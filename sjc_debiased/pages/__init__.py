@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sjc_debiased.runs import atomic
+from sjc_debiased.folder.runs import atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,14 +6,14 @@ import shlex
 from dataclasses import fields
 
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.config import defaults
-from sjc_debiased.frameworks import FRAMEWORKS
-from sjc_debiased.models import ALIASES
-from sjc_debiased.options import MeshOptions, MethodOptions, SJCOptions
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.models.choose import ALIASES
+from sjc_debiased.options.command import MeshOptions, MethodOptions, SJCOptions
+from sjc_debiased.options.config import defaults
+from sjc_debiased.options.frameworks import FRAMEWORKS
+from sjc_debiased.options.presets import PRESETS, PresetName
+from sjc_debiased.options.profiles import Profile, load_profile
 from sjc_debiased.pages.explain import help_texts, mesh_settings_of
-from sjc_debiased.presets import PRESETS, PresetName
-from sjc_debiased.profiles import Profile, load_profile
-from sjc_debiased.run_files import RunReader
 
 _SCENE = ("cameras", "light", "highest_deg")  # tell the frameworks apart
 

@@ -8,9 +8,9 @@ import typing
 from dataclasses import dataclass
 from functools import cache
 
-from sjc_debiased.config import Resolved
-from sjc_debiased.options import Options
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.options.command import Options
+from sjc_debiased.options.config import Resolved
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 

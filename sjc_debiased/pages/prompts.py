@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prompts.debias import NORMALIZED_PMI_THRESHOLD, PMI_BOUND
 from prompts.views import VIEWS
 from prompts.words import split_words
-from sjc_debiased.run_files import RunReader
+from sjc_debiased.folder.reader import RunReader
 
 
 @dataclass(frozen=True)

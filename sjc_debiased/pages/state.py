@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import ENDED, RunError, write_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import ENDED, RunError, write_json
 
 RUNNING, FINISHED, FAILED, STOPPED, UNREADABLE = "running", "finished", "failed", "stopped", "unreadable"
 STATES = (RUNNING, FINISHED, FAILED, STOPPED, UNREADABLE)

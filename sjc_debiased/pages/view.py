@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from sjc_debiased.folder.provenance import short_commit
+from sjc_debiased.folder.reader import RunReader, steps_of
+from sjc_debiased.folder.runs import GALLERY, VIEW, VIEWER, RunError, atomic, run_folders, slug
+from sjc_debiased.making.pictures import FIXED_AZIMUTHS, PREVIEW_PANELS
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
 from sjc_debiased.pages.explain import option_groups
 from sjc_debiased.pages.prompts import prompt_rows
 from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, state_of
-from sjc_debiased.pictures import FIXED_AZIMUTHS, PREVIEW_PANELS
-from sjc_debiased.record import short_commit
-from sjc_debiased.run_files import RunReader, steps_of
-from sjc_debiased.runs import GALLERY, VIEW, VIEWER, RunError, atomic, run_folders, slug
 
 _VENDOR = Path(__file__).with_name("vendor")
 _COPIED = ("model-viewer.min.js", "LICENSES.txt")

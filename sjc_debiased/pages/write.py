@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import GALLERY, OPTIONS, VIEW
 from sjc_debiased.pages import or_warn
-from sjc_debiased.run_files import RunReader
-from sjc_debiased.runs import GALLERY, OPTIONS, VIEW
 
 
 def refresh_view(folder: Path) -> None:

@@ -39,8 +39,8 @@ import torch
 import tyro
 
 import run_sjc
-from sjc_debiased.pictures import check_turntable
-from sjc_debiased.runs import FINISHED, GALLERY, VIEW, VIEWER
+from sjc_debiased.folder.runs import FINISHED, GALLERY, VIEW, VIEWER
+from sjc_debiased.making.pictures import check_turntable
 from tests.faults.disks import FILLER, NOT_ALLOWED, fill_disk, limit_file_size, mount_small_disk
 from tests.faults.moments import Moments, die, failing
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sjc_debiased.runs import FINISHED
+from sjc_debiased.folder.runs import FINISHED
 from tests.faults.disks import FILLER, NOT_ALLOWED, mount_small_disk
 
 DISK_BYTES = 384 << 20  # a sweep refuses to begin with less than it may need

@@ -30,7 +30,7 @@ _MOST_BYTES = 4096
 def suite(data: bytes, place: Path) -> None:
     """Read a suite file and the settings in it."""
     from prompts.suites import SuiteError, load_suite
-    from sjc_debiased.options import OptionError
+    from sjc_debiased.options.command import OptionError
     from sjc_debiased.sweep import SweepOptions, options_of
 
     path = place / "suite.json"
@@ -63,7 +63,7 @@ def labels(data: bytes, place: Path) -> None:
 
 def profile(data: bytes, place: Path) -> None:
     """Read the profile of a model folder."""
-    from sjc_debiased.profiles import load_profile
+    from sjc_debiased.options.profiles import load_profile
 
     (place / "profile.json").write_bytes(data)
     with contextlib.suppress(ValueError):
@@ -72,8 +72,8 @@ def profile(data: bytes, place: Path) -> None:
 
 def checkpoint(data: bytes, place: Path) -> None:
     """Read a checkpoint whose checksum is right."""
-    from sjc_debiased.checkpoints import Checkpoint, load_checkpoint
-    from sjc_debiased.runs import RunError
+    from sjc_debiased.folder.checkpoints import Checkpoint, load_checkpoint
+    from sjc_debiased.folder.runs import RunError
 
     path = place / "step_000001.safetensors"
     path.write_bytes(data)
@@ -84,9 +84,9 @@ def checkpoint(data: bytes, place: Path) -> None:
 
 def manifest(data: bytes, place: Path) -> None:
     """Read a manifest of a checkpoint, and the options of a run folder."""
-    from sjc_debiased.checkpoints import newest_state
-    from sjc_debiased.identity import saved_options
-    from sjc_debiased.runs import RunError
+    from sjc_debiased.folder.checkpoints import newest_state
+    from sjc_debiased.folder.identity import saved_options
+    from sjc_debiased.folder.runs import RunError
 
     (place / "checkpoints").mkdir(exist_ok=True)
     (place / "checkpoints/step_000001.safetensors").write_bytes(b"")

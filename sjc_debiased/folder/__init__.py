@@ -1,0 +1,1 @@
+"""Run folders: their names, locks, logs and checkpoints, and their one reader."""

@@ -1,0 +1,97 @@
+"""Checkpoints of a run: saved whole or not at all, with a checksum, the newest two kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sjc_debiased.folder.runs import CHECKPOINTS, KEPT_CHECKPOINTS, LOCK, RunError, atomic, sha256, write_json
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Point at one saved state: `step` steps are done."""
+
+    path: Path
+    step: int
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a process that was killed left half done; the folder must be locked."""
+    complete = {checkpoint.path for checkpoint in _checkpoints(folder)}
+    for path in [*folder.rglob(".*"), *(folder / CHECKPOINTS).glob("*.safetensors")]:
+        if path.is_file() and path.name != LOCK and path not in complete:
+            path.unlink()
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
+    """Save the state after `step` steps, with its checksum, and keep the newest two.
+
+    Args:
+        tensors: name -> tensor, whatever resuming needs.
+
+    Raises:
+        OSError: the disk is full, or the folder gone; what was saved before stays.
+    """
+    from safetensors.torch import save
+
+    place = folder / CHECKPOINTS
+    place.mkdir(exist_ok=True)
+    path = place / f"step_{step:06d}.safetensors"
+    with atomic(path) as partial:
+        partial.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+        digest = sha256(partial)
+    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+    for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:
+        old.path.with_suffix(".json").unlink()
+        old.path.unlink()
+    return Checkpoint(path, step)
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest complete checkpoint of a run, or None where it has none."""
+    return next(iter(reversed(_checkpoints(folder))), None)
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> dict:
+    """Return the tensors of a checkpoint.
+
+    Raises:
+        RunError: the file is not the one that was saved.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    manifest = checkpoint.path.with_suffix(".json")
+    problem = None
+    try:
+        if sha256(checkpoint.path) != json.loads(manifest.read_text(encoding="utf-8"))["sha256"]:
+            problem = "its checksum differs: it was truncated or changed"
+        else:
+            return load_file(checkpoint.path)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        problem = str(error)
+    raise RunError(
+        f"a checkpoint must be as it was saved. {checkpoint.path} is not ({problem}). Delete it and "
+        f"{manifest.name} to go on from the one before."
+    )
+
+
+def newest_state(folder: Path) -> tuple[int, dict] | None:
+    """Return (steps done, tensors) of the newest checkpoint, or None where a run has none yet.
+
+    Raises:
+        RunError: the file is not the one that was saved.
+    """
+    checkpoint = newest_checkpoint(folder)
+    return None if checkpoint is None else (checkpoint.step, load_checkpoint(checkpoint))
+
+
+def _checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints whose manifest was written, that is the complete ones, oldest first."""
+    found = []
+    for path in sorted((folder / CHECKPOINTS).glob("step_*.safetensors")):
+        if path.with_suffix(".json").exists():
+            found.append(Checkpoint(path, int(path.stem.removeprefix("step_"))))
+    return found

@@ -1,0 +1,1 @@
+"""How objects are made: scenes, sessions, packs, pictures, sweeps."""

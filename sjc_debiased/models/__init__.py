@@ -1,0 +1,1 @@
+"""2D models: chosen by name, found, fetched, checked and loaded."""

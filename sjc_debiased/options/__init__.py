@@ -1,0 +1,1 @@
+"""Command-line options, presets and profiles, and what they resolve to."""

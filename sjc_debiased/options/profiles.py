@@ -1,0 +1,108 @@
+"""Profiles: what a diffusion model needs to be used for 3D, apart from the method.
+
+`--preset sjc` and `--preset dsds` mean the same method on every model; grid, rays, steps, guidance,
+emptiness and the scale of its scores belong to the model. A model folder may carry a `profile.json`
+with these fields; what it leaves out, or all without one, is its pipeline's (`pipelines.Pipeline`). Stable
+Diffusion's are SJC's and D-SDS's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from prompts.views import DSDS_VIEWS
+from sjc_debiased.schedules import TimestepRange
+from sjc_debiased.settings import GuidanceSettings, Settings
+from sjc_debiased.untrusted import read_json
+from voxnerf.settings import GridConfig
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model's own defaults; each can be overridden on the command line.
+
+    Attributes:
+        resolution, half_size: of the voxel grid, voxels and scene units.
+        n_steps, guidance: optimisation steps and classifier-free guidance scale.
+        emptiness_weight: of the emptiness loss, before its multiplier.
+        emptiness_multiplier: its factor in the late part of a run.
+        timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
+            empty for SJC's.
+        lr, background_lr: Adamax step sizes of the grid and of the background texture.
+        background: mapping of the background texture (`voxnerf.settings.GridConfig`).
+        start, color_scale: the first density and the spread of the first colors, see there too.
+        clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
+        front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
+        masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
+            hub name.
+        known_words: the only words the model was trained on; empty for no limit.
+        why: one sentence for each field that is not Stable Diffusion's.
+    """
+
+    resolution: int = GridConfig.resolution
+    half_size: float = GridConfig.half_size
+    n_steps: int = Settings.n_steps
+    guidance: float = GuidanceSettings.scale
+    emptiness_weight: float = Settings.emptiness_weight
+    emptiness_multiplier: float = Settings.emptiness_multiplier
+    timesteps: tuple[str, ...] = ()
+    lr: float = Settings.lr
+    background_lr: float = Settings.background_lr
+    background: str = GridConfig.background_mapping
+    start: str = GridConfig.start
+    color_scale: float = GridConfig.color_scale
+    clip_start: float = 2.0
+    clip_end: float = 8.0
+    front_half_deg: float = DSDS_VIEWS.front_half_deg
+    masked_lm: str = "google-bert/bert-base-uncased"
+    known_words: tuple[str, ...] = ()
+    why: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+STABLE_DIFFUSION = Profile()
+DEEPFLOYD_IF = Profile(
+    guidance=21.0,
+    clip_start=0.5,
+    clip_end=2.0,
+    why={
+        "guidance": "threestudio's 20 for IF, which counts from the conditional side (`denoiser.guided`)",
+        "clip_start": "D-SDS App. C.2: 0.5 to 2 with DeepFloyd IF, whose scores are smaller",
+        "clip_end": "as clip_start",
+    },
+)
+"""Grid, steps and emptiness are Stable Diffusion's, and untried with IF."""
+
+
+def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
+    """Return the profile that a model folder carries, or its pipeline's.
+
+    Args:
+        default: of the pipeline.
+
+    Raises:
+        ValueError: the folder's `profile.json` is not one.
+    """
+    path = Path(model) / "profile.json"
+    if not path.exists():
+        return default
+    try:
+        fields = read_json(path)
+        fields["known_words"] = tuple(fields.get("known_words", ()))
+        fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
+        profile = dataclasses.replace(default, **fields)
+        for name, value in vars(default).items():
+            kinds = (int, float) if isinstance(value, float) else type(value)
+            if not isinstance(getattr(profile, name), kinds):
+                raise TypeError(f"{name} is {getattr(profile, name)!r}")
+        if not all(isinstance(word, str) for word in profile.known_words):
+            raise TypeError("known_words must be words")
+        if profile.timesteps:
+            TimestepRange.parse(*profile.timesteps)
+        return profile
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"a profile.json must hold the fields of sjc_debiased.options.profiles.Profile. {path} does not "
+            f"({error}). Correct it, or remove it to get its pipeline's settings."
+        ) from error

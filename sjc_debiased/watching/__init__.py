@@ -1,0 +1,1 @@
+"""What looks at runs while they go on: the viewer, the app, the mirror for TensorBoard."""
