@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.folder.provenance import device_name
 from sjc_debiased.making.estimate import sample_run, throwaway_scene
+from sjc_debiased.making.provenance import device_name
 from sjc_debiased.models.machine import has_bfloat16_units
 from sjc_debiased.optimize import Scene
 from sjc_debiased.options.profiles import Profile

@@ -86,7 +86,7 @@ def machine(chosen: Machine) -> list[Line]:
     import psutil
     import torch
 
-    from sjc_debiased.folder.provenance import device_name
+    from sjc_debiased.making.provenance import device_name
 
     device = Line("device", "OK", f"{chosen.device}: {device_name(chosen.device)}")
     if chosen.device == "cpu" and not torch.cuda.is_available() and shutil.which("nvidia-smi"):

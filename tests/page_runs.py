@@ -9,8 +9,8 @@ import numpy as np
 
 from prompts.debias import ViewPrompts
 from prompts.views import DSDS_VIEWS, VIEWS
-from sjc_debiased.folder.reader import preview_path, views_path, write_options
-from sjc_debiased.folder.runs import FINISHED, slug, write_json
+from sjc_debiased.folder.reader import write_options
+from sjc_debiased.folder.runs import FINISHED, preview_path, slug, views_path, write_json
 from sjc_debiased.models.choose import choose_model
 from sjc_debiased.options.command import Basic, MethodOptions, Options
 from sjc_debiased.options.config import resolve

@@ -100,6 +100,19 @@ def test_no_module_needs_itself():
     TopologicalSorter(needs).prepare()  # CycleError names the modules of a circle
 
 
+ROOMS = ("pages", "options", "guidance", "models", "folder", "making", "evaluation", "watching")
+
+
+def test_rooms_lie_below_one_another():
+    """What a room needs at import of other rooms, the files beside the rooms between them, is no circle."""
+    needs = {room: set() for room in ROOMS}
+    for room in ROOMS:
+        for path in files(f"sjc_debiased/{room}"):
+            used = {name.split(".")[1] for name in imports(path, True) if name.startswith("sjc_debiased.")}
+            needs[room] |= used & {*ROOMS} - {room}
+    TopologicalSorter(needs).prepare()
+
+
 @pytest.mark.parametrize("name", METHOD_ALONE)
 def test_the_method_knows_neither_prompts_nor_adapters(name):
     modules = {*imports(ROOT / "sjc_debiased" / f"{name}.py")} - {"prompts.views"}  # angles, no language
@@ -149,7 +162,7 @@ def test_files_and_functions_stay_small():
     for room in ALLOWED:
         for path in files(room):
             text = path.read_text()
-            assert len(text.splitlines()) <= 330, path
+            assert len(text.splitlines()) <= 300, path
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.FunctionDef):
-                    assert node.end_lineno - node.lineno <= 75, f"{path}: {node.name}"
+                    assert node.end_lineno - node.lineno < 61, f"{path}: {node.name}"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sjc_debiased import __version__
-from sjc_debiased.folder import provenance as record
+from sjc_debiased.folder.reader import short_commit
+from sjc_debiased.making import provenance
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
@@ -31,7 +32,7 @@ def repository(folder, package):
     git(folder, "commit", "-qm", "other")
     place = folder / package / "sjc_debiased" / "record.py"
     place.parent.mkdir(parents=True)
-    shutil.copy(record.__file__, place)
+    shutil.copy(provenance.__file__, place)
     return place
 
 
@@ -39,7 +40,7 @@ def repository(folder, package):
 def commit_of(monkeypatch):
     def find(place):
         monkeypatch.setattr(record, "__file__", str(place))
-        return record.git_commit()
+        return provenance.git_commit()
 
     return find
 
@@ -55,8 +56,8 @@ def test_a_checkout_says_its_commit(tmp_path, commit_of):
     assert commit_of(place) == commit
     place.write_text(place.read_text() + "# changed\n")
     assert commit_of(place) == f"{commit}-dirty"
-    assert record.short_commit(commit_of(place)) == f"{commit[:12]} (dirty)"
-    assert [record.short_commit(c) for c in (commit, None)] == [commit[:12], "unknown"]
+    assert short_commit(commit_of(place)) == f"{commit[:12]} (dirty)"
+    assert [short_commit(c) for c in (commit, None)] == [commit[:12], "unknown"]
 
 
 @pytest.mark.parametrize("tracked", [False, True])
@@ -74,7 +75,7 @@ def test_an_environment_within_the_checkout_is_not_the_checkout(tmp_path, commit
     git(tmp_path, "commit", "-qm", "ours")
     installed = tmp_path / ".venv" / "sjc_debiased" / "record.py"
     installed.parent.mkdir(parents=True)
-    shutil.copy(record.__file__, installed)
+    shutil.copy(provenance.__file__, installed)
     assert commit_of(installed) is None
 
 

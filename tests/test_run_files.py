@@ -9,8 +9,8 @@ import torch
 from sjc_debiased.folder.checkpoints import save_checkpoint
 from sjc_debiased.folder.identity import extend_run, find_run
 from sjc_debiased.folder.log import StatsLog
-from sjc_debiased.folder.reader import RunReader, as_json, preview_path, write_options
-from sjc_debiased.folder.runs import FINISHED, METRICS, OPTIONS, STATS, RunError
+from sjc_debiased.folder.reader import RunReader, as_json, write_options
+from sjc_debiased.folder.runs import FINISHED, METRICS, OPTIONS, STATS, RunError, preview_path
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options

@@ -4,8 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from sjc_debiased.folder.reader import RunReader, steps_of
-from sjc_debiased.making.pictures import PREVIEW_PANELS
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import PREVIEW_PANELS, steps_of
 from tests.watched_runs import N_STEPS, make_run, same_bits
 
 pytest.importorskip("tensorboard")

@@ -135,8 +135,7 @@ def _backward(  # noqa: PLR0915, one pass is one list of statements
     g_empty = tl.load(grad_emptiness) * emptiness_scale
     met = tl.load(optical_depth + ray, inside, 0.0)
     at_end = tl.load(grad_remaining + ray, inside, 0.0) * tl.exp(-met)
-    behind = tl.zeros([block], tl.float32)
-    of_scale = tl.zeros([block], tl.float32)
+    behind, of_scale = tl.zeros([block], tl.float32), tl.zeros([block], tl.float32)
     n = tl.ceil(tl.maximum(tl.max(way, 0) / step, 0.0)).to(tl.int32) + 1
     index = tl.zeros([block], tl.float32) + n
     for _ in range(0, n):

@@ -11,8 +11,7 @@ from typing import TypeVar
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.folder.identity import check_unchanged
-from sjc_debiased.folder.provenance import short_commit
-from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.reader import RunReader, short_commit
 from sjc_debiased.folder.runs import run_folders
 from sjc_debiased.settings import Prompting
 

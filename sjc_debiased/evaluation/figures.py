@@ -10,7 +10,7 @@ import numpy as np
 
 from sjc_debiased.evaluation.collect import Measured
 from sjc_debiased.evaluation.examples import examples
-from sjc_debiased.folder.reader import steps_of
+from sjc_debiased.folder.runs import steps_of
 from sjc_debiased.making.pictures import labelled, read_picture, turn_of, write_png
 
 STRIPS = {

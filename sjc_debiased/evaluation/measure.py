@@ -21,10 +21,10 @@ from sjc_debiased.evaluation.a_lpips import Net, a_lpips, find_backbone
 from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, WEIGHTS_FILE, azimuth_curves, find_clip
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
-from sjc_debiased.folder.provenance import git_commit
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import METRICS, RunError, run_folders, sha256, write_json
 from sjc_debiased.making.made import load_scene
+from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.menagerie import WEIGHTS
 
 VERSION = 4  # of what is measured and how; older files are measured again

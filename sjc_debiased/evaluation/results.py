@@ -19,8 +19,9 @@ from sjc_debiased.evaluation.figures import STRIP_PROMPTS, Figure, write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
-from sjc_debiased.folder.provenance import git_commit, short_commit
+from sjc_debiased.folder.reader import short_commit
 from sjc_debiased.folder.runs import RunError
+from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.pages import write_page
 
 _COMPARED = ("sjc", "dsds")

@@ -38,7 +38,7 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
     """Write `options.json`: the resolved options, and beside them what the run says about itself.
 
     Args:
-        record: of `record.record`, or `RunReader.record`.
+        record: of `provenance.record`, or `RunReader.record`.
     """
     write_json(folder / OPTIONS, {_RESOLVED: as_json(run), **record})
 
@@ -46,21 +46,6 @@ def write_options(folder: Path, run: Resolved, record: dict) -> None:
 def as_json(run: Resolved) -> dict:
     """Return resolved options as `RunReader.options` returns them."""
     return json.loads(json.dumps(by_option(run)))
-
-
-def preview_path(folder: Path, done: int) -> Path:
-    """Return where the preview after `done` steps lies."""
-    return folder / PREVIEWS / f"step_{done:06d}.png"
-
-
-def views_path(folder: Path, done: int) -> Path:
-    """Return where the picture from fixed views after `done` steps lies."""
-    return folder / PREVIEWS / f"views_{done:06d}.jpg"
-
-
-def steps_of(picture: Path) -> int:
-    """Return how many steps were done at a picture of `preview_path` or `views_path`."""
-    return int(picture.stem.rpartition("_")[2])
 
 
 class RunReader:
@@ -187,7 +172,7 @@ class RunReader:
 
     @property
     def fixed_views(self) -> list[Path]:
-        """Return the pictures from `pictures.FIXED_AZIMUTHS` by their steps; older runs have none."""
+        """Return the pictures from `runs.FIXED_AZIMUTHS` by their steps; older runs have none."""
         return sorted((self.folder / PREVIEWS).glob("views_*.jpg"))
 
     @property
@@ -284,6 +269,14 @@ class RunReader:
             remedy = "Name a folder that run_sjc.py made."
         needed = f"this needs a run folder with a readable {name}"
         return RunError(f"{needed}. {self.folder} has none ({why}). {remedy}")
+
+
+def short_commit(commit: str | None) -> str:
+    """Return a commit of a run's record as it is shown: twelve digits, and "dirty" where it was."""
+    if commit is None:
+        return "unknown"
+    sha, _, dirty = commit.partition("-")
+    return f"{sha[:12]} (dirty)" if dirty else sha[:12]
 
 
 def _object(data: bytes) -> dict:

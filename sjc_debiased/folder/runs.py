@@ -32,7 +32,11 @@ VIEW = "view.html"
 VIEWER = "viewer"
 GALLERY = "index.html"
 LOCK = ".lock"
-"""The files of a run folder, and `GALLERY` of their parent; what is in them: `run_files`, `pages`."""
+"""The files of a run folder, and `GALLERY` of their parent; what is in them: `reader`, `pages`."""
+
+PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
+FIXED_AZIMUTHS = (0, 90, 180, 270)
+"""What the pictures in `PREVIEWS` show, from left to right: a preview, and the object from fixed views."""
 
 KEPT_CHECKPOINTS = 2
 
@@ -43,6 +47,21 @@ class RunError(RuntimeError):
 
 class FinishedError(RunError):
     """There is nothing left to do: another process has finished the run."""
+
+
+def preview_path(folder: Path, done: int) -> Path:
+    """Return where the preview after `done` steps lies."""
+    return folder / PREVIEWS / f"step_{done:06d}.png"
+
+
+def views_path(folder: Path, done: int) -> Path:
+    """Return where the picture from fixed views after `done` steps lies."""
+    return folder / PREVIEWS / f"views_{done:06d}.jpg"
+
+
+def steps_of(picture: Path) -> int:
+    """Return how many steps were done at a picture of `preview_path` or `views_path`."""
+    return int(picture.stem.rpartition("_")[2])
 
 
 @contextmanager

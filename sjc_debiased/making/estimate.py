@@ -163,8 +163,8 @@ def time_of_sweep(work: Work) -> str:
 
     Nothing is downloaded for it: weights that are not there are the reason.
     """
-    from sjc_debiased.folder.provenance import device_name
     from sjc_debiased.making.prepare import load_denoiser, try_kernel
+    from sjc_debiased.making.provenance import device_name
 
     runs, options = work.todo, work.options.machine
     try:

@@ -102,13 +102,18 @@ def run_packed(
                 if error or stopping or session.remaining_steps == 0:
                     active.remove((run, session))
                     session.end(error)
-                    try:
-                        folders.pop(id(session)).close()
-                    except Exception as caught:
-                        error = error or caught
-                    yield Ended(run, session, error)
+                    yield Ended(run, session, _closed(folders.pop(id(session)), error))
             if len(active) == 1 and step and step.clip_value is not None:
                 bar.set_postfix(clip=f"{step.clip_value:.3g}", refresh=False)
+
+
+def _closed(folder: ExitStack, error: Exception | None) -> Exception | None:
+    """Leave a run's folder; return the run's error, or else that of leaving."""
+    try:
+        folder.close()
+    except Exception as caught:
+        return error or caught
+    return error
 
 
 def _step(sessions: list[Session], denoiser: Denoiser) -> list[tuple[Step | None, Exception | None]]:

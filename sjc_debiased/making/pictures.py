@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.folder.runs import atomic
+from sjc_debiased.folder.runs import FIXED_AZIMUTHS, PREVIEW_PANELS, atomic
 from sjc_debiased.optimize import Step
 from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import BACKGROUND_DIST, Field
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
-PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
-FIXED_AZIMUTHS = (0, 90, 180, 270)
 _FIXED_PIXELS = 256
 _SHEET_VIEWS = 8
 _MAGNITUDE_ROWS = 8

@@ -22,10 +22,10 @@ from sjc_debiased.folder.identity import (
     find_run,
     is_finished,
 )
-from sjc_debiased.folder.provenance import record
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FinishedError, locked
 from sjc_debiased.making.by_hand import repeat_changes
+from sjc_debiased.making.provenance import record
 from sjc_debiased.making.scene import build_grid, build_scene
 from sjc_debiased.making.session import Session
 from sjc_debiased.models.bars import compile_bar

@@ -16,9 +16,19 @@ from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
 from sjc_debiased.folder.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.folder.log import StatsLog
-from sjc_debiased.folder.reader import RunReader, preview_path, views_path
-from sjc_debiased.folder.runs import ENDED, FINISHED, MESH, PREVIEWS, RunError, write_json
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import (
+    ENDED,
+    FINISHED,
+    MESH,
+    PREVIEWS,
+    RunError,
+    preview_path,
+    views_path,
+    write_json,
+)
 from sjc_debiased.guidance import TrainedGuidance
+from sjc_debiased.making.logged import LOGGED, measure
 from sjc_debiased.making.pictures import (
     TURNTABLE_FRAMES,
     save_contact_sheet,
@@ -43,16 +53,6 @@ PREVIEW_SHARE = 0.01
 VIEWS_SHARE = 0.04
 _GUIDANCE = "guidance."  # of a checkpoint's names
 _STATS_EVERY = 10
-_STATS = (
-    "sigma",
-    "direction_rms",
-    "direction_p95_abs",
-    "clipped_fraction",
-    "latent_mean",
-    "latent_std",
-    "opacity_mean",
-    "emptiness_loss",
-)
 
 
 class DivergedError(RuntimeError):
@@ -116,7 +116,7 @@ class Session:
         """
         done = self.scene.done
         last = stopping or self.remaining_steps == 0
-        self._pending.append((step, _measure(step)))
+        self._pending.append((step, measure(step)))
         if done % _STATS_EVERY == 0 or done in self._preview_at or last:
             self._log.write(self._check(self._pending))
             self._pending = []
@@ -189,7 +189,7 @@ class Session:
                 "elevation_deg": round(camera.elevation_deg, 3),
                 "view": self.views[step.step],
                 "clip_value": step.clip_value,
-                **dict(zip(_STATS, values)),
+                **dict(zip(LOGGED, values)),
                 "depth_loss": None if step.depth_term is None else values[-1],
             }
             rows.append(row)
@@ -276,24 +276,3 @@ def _milestones(n_steps: int, share: float) -> set[int]:
     """Return the counts of done steps after each `share` of the run; the last one is n_steps."""
     n = round(1 / share)
     return {-(-n_steps * i // n) for i in range(1, n + 1)}
-
-
-@torch.no_grad()
-def _measure(step: Step) -> Tensor:
-    """Return the values of `_STATS` and the depth loss as one tensor on the device, without reading them."""
-    magnitude = step.direction.abs()
-    clipped = magnitude > step.clip_value if step.clip_value is not None else magnitude < 0
-    latent = step.rendering.latent
-    return torch.stack(
-        [
-            step.sigma,
-            step.direction.square().mean().sqrt(),
-            magnitude.flatten().quantile(0.95),
-            clipped.float().mean(),
-            latent.mean(),
-            latent.std(),
-            step.rendering.opacity.mean(),
-            step.rendering.emptiness,
-            step.sigma.new_zeros(()) if step.depth_term is None else step.depth_term,
-        ]
-    )

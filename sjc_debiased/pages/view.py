@@ -8,16 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sjc_debiased.folder.provenance import short_commit
-from sjc_debiased.folder.reader import RunReader, steps_of
-from sjc_debiased.folder.runs import GALLERY, VIEW, VIEWER, RunError, atomic, run_folders, slug
-from sjc_debiased.making.pictures import FIXED_AZIMUTHS, PREVIEW_PANELS
+from sjc_debiased.folder.reader import RunReader, short_commit
+from sjc_debiased.folder.runs import (
+    FIXED_AZIMUTHS,
+    GALLERY,
+    PREVIEW_PANELS,
+    VIEW,
+    VIEWER,
+    RunError,
+    atomic,
+    run_folders,
+    slug,
+    steps_of,
+)
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
 from sjc_debiased.pages.explain import option_groups
 from sjc_debiased.pages.prompts import prompt_rows
-from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, state_of
+from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, State, state_of
 
 _VENDOR = Path(__file__).with_name("vendor")
 _COPIED = ("model-viewer.min.js", "LICENSES.txt")
@@ -92,16 +101,21 @@ def view_values(folder: Path) -> dict:
         "facts": part("Record", lambda: _facts(run), []),
         "gallery": GALLERY if (folder.parent / GALLERY).exists() else None,
         "problems": problems,
-        "data": {
-            "running": state.name == RUNNING,
-            "last_sign": state.last_sign,
-            "silent_after_s": SILENT_AFTER_S,
-            "n_steps": state.n_steps,
-            "moments": moments,
-            "bins": [part.start for part in bins(max(state.n_steps, len(rows)))],
-            "width": WIDTH,
-            "charts": [{"percent": c.percent, "lines": [line.values for line in c.lines]} for c in drawn],
-        },
+        "data": _data(state, moments, drawn, len(rows)),
+    }
+
+
+def _data(state: State, moments: list[dict], drawn: list[Chart], n_logged: int) -> dict:
+    """Return what the page's script needs of a run."""
+    return {
+        "running": state.name == RUNNING,
+        "last_sign": state.last_sign,
+        "silent_after_s": SILENT_AFTER_S,
+        "n_steps": state.n_steps,
+        "moments": moments,
+        "bins": [part.start for part in bins(max(state.n_steps, n_logged))],
+        "width": WIDTH,
+        "charts": [{"percent": c.percent, "lines": [line.values for line in c.lines]} for c in drawn],
     }
 
 

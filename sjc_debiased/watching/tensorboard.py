@@ -8,9 +8,8 @@ from pathlib import Path
 import imageio.v3 as iio
 from torch.utils.tensorboard import SummaryWriter
 
-from sjc_debiased.folder.reader import RunReader, steps_of
-from sjc_debiased.folder.runs import STATS
-from sjc_debiased.making.pictures import PREVIEW_PANELS
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import PREVIEW_PANELS, STATS, steps_of
 from sjc_debiased.making.session import Session
 from sjc_debiased.making.watch import Wish
 from sjc_debiased.optimize import Step

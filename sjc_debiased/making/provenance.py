@@ -95,14 +95,6 @@ def git_commit() -> str | None:
     return f"{commit}-dirty" if _git(here.parents[2], "status", "--porcelain", "--", *_SOURCE) else commit
 
 
-def short_commit(commit: str | None) -> str:
-    """Return a commit of `git_commit` as it is shown: twelve digits, and "dirty" where it was."""
-    if commit is None:
-        return "unknown"
-    sha, _, dirty = commit.partition("-")
-    return f"{sha[:12]} (dirty)" if dirty else sha[:12]
-
-
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return what git prints about a folder, or None where it has nothing to say."""
     command = ["git", "-C", str(folder), *arguments]

@@ -1,0 +1,40 @@
+"""What the log says of a step: its numbers, measured on the device and read later."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sjc_debiased.optimize import Step
+
+LOGGED = (
+    "sigma",
+    "direction_rms",
+    "direction_p95_abs",
+    "clipped_fraction",
+    "latent_mean",
+    "latent_std",
+    "opacity_mean",
+    "emptiness_loss",
+)
+
+
+@torch.no_grad()
+def measure(step: Step) -> Tensor:
+    """Return the values of `LOGGED` and the depth loss as one tensor on the device, without reading them."""
+    magnitude = step.direction.abs()
+    clipped = magnitude > step.clip_value if step.clip_value is not None else magnitude < 0
+    latent = step.rendering.latent
+    return torch.stack(
+        [
+            step.sigma,
+            step.direction.square().mean().sqrt(),
+            magnitude.flatten().quantile(0.95),
+            clipped.float().mean(),
+            latent.mean(),
+            latent.std(),
+            step.rendering.opacity.mean(),
+            step.rendering.emptiness,
+            step.sigma.new_zeros(()) if step.depth_term is None else step.depth_term,
+        ]
+    )
