@@ -30,7 +30,7 @@ def repository(folder, package):
     (folder / "other.txt").write_text("other")
     git(folder, "add", "other.txt")
     git(folder, "commit", "-qm", "other")
-    place = folder / package / "sjc_debiased" / "record.py"
+    place = folder / package / "sjc_debiased" / "making" / "provenance.py"
     place.parent.mkdir(parents=True)
     shutil.copy(provenance.__file__, place)
     return place
@@ -39,7 +39,7 @@ def repository(folder, package):
 @pytest.fixture
 def commit_of(monkeypatch):
     def find(place):
-        monkeypatch.setattr(record, "__file__", str(place))
+        monkeypatch.setattr(provenance, "__file__", str(place))
         return provenance.git_commit()
 
     return find
@@ -73,7 +73,7 @@ def test_an_environment_within_the_checkout_is_not_the_checkout(tmp_path, commit
     repository(tmp_path, "")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "ours")
-    installed = tmp_path / ".venv" / "sjc_debiased" / "record.py"
+    installed = tmp_path / ".venv" / "sjc_debiased" / "making" / "provenance.py"
     installed.parent.mkdir(parents=True)
     shutil.copy(provenance.__file__, installed)
     assert commit_of(installed) is None
@@ -85,7 +85,7 @@ def test_outside_of_any_repository_there_is_no_commit(tmp_path, commit_of, monke
 
 
 def test_a_run_says_which_version_made_it():
-    assert record.versions()["sjc-debiased"] == __version__
+    assert provenance.versions()["sjc-debiased"] == __version__
 
 
 def test_every_module_at_the_top_is_in_the_wheel():
