@@ -9,7 +9,9 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the renderer's threads, which it has in any case
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # for the renderer's threads, which it has in any case
 
 import numpy as np
 import pytest
@@ -77,26 +79,44 @@ def solid_scenes(monkeypatch):
     monkeypatch.setattr(VoxelGrid, "__init__", solid)
 
 
+def run_command(root, model, *arguments, prompt="a smiling cat"):
+    """Run the command on a tiny model; return exit code and run folders."""
+    import run_sjc
+
+    argv = [
+        *("--prompt", prompt, "--model", str(model), "--run_root", str(root)),
+        *("--n_steps", "60", "--resolution", "12", "--guidance", "2"),
+        *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
+        *("--mesh.faces", "200", "--mesh.texture", "64"),  # what is noise unwraps slowly
+        *arguments,
+    ]
+    code = run_sjc.main(argv)
+    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.exists() else []
+    return code, folders
+
+
 @pytest.fixture
 def command(eps_folder, tmp_path):
     """Return a function that runs the command on a tiny model and returns exit code and run folders."""
 
-    import run_sjc
-
     def call(*arguments, model=eps_folder, prompt="a smiling cat"):
-        argv = [
-            *("--prompt", prompt, "--model", str(model), "--run_root", str(tmp_path / "runs")),
-            *("--n_steps", "60", "--resolution", "12", "--guidance", "2"),
-            *("--emptiness_weight", "1", "--precision", "float32", "--device", "cpu"),
-            *("--mesh.faces", "200", "--mesh.texture", "64"),  # what is noise unwraps slowly
-            *arguments,
-        ]
-        code = run_sjc.main(argv)
-        root = tmp_path / "runs"
-        folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.exists() else []
-        return code, folders
+        return run_command(tmp_path / "runs", model, *arguments, prompt=prompt)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def whole_run(eps_folder, tmp_path_factory):
+    """The folder of the run that `command` makes without arguments: finished, and not to be changed."""
+    code, (folder,) = run_command(tmp_path_factory.mktemp("whole"), eps_folder)
+    assert code == 0
+    return folder
+
+
+@pytest.fixture
+def finished_run(whole_run, tmp_path):
+    """A copy of that folder, where `command` finds it."""
+    return shutil.copytree(whole_run, tmp_path / "runs" / whole_run.name)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,12 @@ def face(middle, half_width, sure=0.9):
 
 ALL_AROUND = face(0, 180)
 FACES = {4: face(90, 60), 5: face(0, 60), 6: ALL_AROUND}
+
+
+@pytest.fixture
+def command(command):
+    """Runs of a few steps: what they make is not looked at."""
+    return partial(command, "--n_steps", "12")
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from voxnerf.render import render
 
 ROOT = Path(__file__).parents[1]
 N_STEPS = 60  # of `command` in conftest.py
+STILL = ("--lr", "1e-6", "--n_steps", "4")  # a scene stays what it was at its start
 
 
 def test_a_run_leaves_everything(command, bert_folder, capsys):
@@ -56,7 +57,7 @@ def test_a_run_leaves_everything(command, bert_folder, capsys):
 
 
 def test_an_opaque_scene_leaves_its_meshes(command, solid_scenes):
-    code, (folder,) = command("--mesh", "glb", "ply", "obj", "--lr", "1e-6")
+    code, (folder,) = command("--mesh", "glb", "ply", "obj", *STILL)
     assert code == 0
     result = json.loads((folder / FINISHED).read_text())
     assert result["mesh"]["faces"] > 50
@@ -88,12 +89,12 @@ def test_the_noise_is_a_function_of_seed_and_step(eps_folder):
 
 def test_other_weights_are_another_run(command, make_pipeline):
     folder = make_pipeline("epsilon")
-    command(model=folder)
+    command("--n_steps", "2", model=folder)
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-3] ^= 1
     weights.write_bytes(bytes(data))
-    _, folders = command(model=folder)
+    _, folders = command("--n_steps", "2", model=folder)
     assert len(folders) == 2
 
 
@@ -106,13 +107,13 @@ def test_a_bad_profile_is_refused(command, make_pipeline, capsys, text):
 
 
 def test_more_noise_and_the_depth_loss(command):
-    code, (folder,) = command("--n_noise", "2", "--depth_weight", "3", "--depth_loss", "corrected")
+    depth = ("--depth_weight", "3", "--depth_loss", "corrected")
+    code, (folder,) = command("--n_noise", "2", *depth, "--n_steps", "12")
     assert code == 0
-    assert all(row["depth_loss"] is not None for row in stats_of(folder))
+    assert [row["depth_loss"] is not None for row in stats_of(folder)] == [True] * 12
 
 
-def test_a_finished_run_does_nothing(command, capsys):
-    assert command()[0] == 0
+def test_a_finished_run_does_nothing(command, finished_run, capsys):
     before = {p: p.stat().st_mtime_ns for p in command()[1][0].rglob("*")}
     capsys.readouterr()
     code, folders = command()
@@ -123,9 +124,9 @@ def test_a_finished_run_does_nothing(command, capsys):
 
 
 def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
-    _, (folder,) = command("--lr", "1e-6")
+    _, (folder,) = command(*STILL)
     before = (folder / "mesh.glb").read_bytes()
-    code, folders = command("--lr", "1e-6", "--mesh", "glb", "obj")
+    code, folders = command(*STILL, "--mesh", "glb", "obj")
     assert (code, folders) == (0, [folder])
     assert "finished already" in capsys.readouterr().out
     assert (folder / "mesh.obj").stat().st_size > 1000
@@ -133,9 +134,7 @@ def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, ca
 
 
 @pytest.mark.parametrize("stop_at", [7, 24, 30])
-def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch, capsys, stop_at):
-    whole = command("--run_root", str(tmp_path / "whole"))[0]
-    assert whole == 0
+def test_interrupted_and_resumed_equals_uninterrupted(command, whole_run, monkeypatch, capsys, stop_at):
     original = session.save_preview
 
     def interrupt(path, step, *rest):
@@ -152,20 +151,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(command, tmp_path, monkeyp
     monkeypatch.setattr(session, "save_preview", original)
     assert command()[0] == 0
     assert "resuming at step" in capsys.readouterr().out
-    (reference,) = (tmp_path / "whole").glob("0*")
     last = f"checkpoints/step_{N_STEPS:06d}.safetensors"
-    ours, theirs = load_file(folder / last), load_file(reference / last)
+    ours, theirs = load_file(folder / last), load_file(whole_run / last)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
-    assert stats_of(folder) == stats_of(reference)
+    assert stats_of(folder) == stats_of(whole_run)
     for name in ("contact_sheet.png", "score_magnitude.png", "previews/step_000060.png"):
-        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (whole_run / name).read_bytes(), name
 
 
 def test_seeds_differ_and_repeat(command, tmp_path):
     roots = [tmp_path / name for name in ("a", "b", "c")]
     for root, seed in zip(roots, ("0", "0", "1")):
-        assert command("--run_root", str(root), "--seed", seed)[0] == 0
+        assert command("--run_root", str(root), "--seed", seed, "--n_steps", "12")[0] == 0
     rows = [stats_of(next(root.glob("0*"))) for root in roots]
     assert rows[0] == rows[1]
     assert rows[0] != rows[2]
@@ -232,17 +230,15 @@ def test_cuda_without_cuda_is_refused(command, capsys):
     assert "PyTorch" in capsys.readouterr().err
 
 
-def test_resume_with_other_options_is_refused(command, capsys):
-    _, (folder,) = command()
-    code, _ = command("--resume", str(folder), "--seed", "5")
+def test_resume_with_other_options_is_refused(command, finished_run, capsys):
+    code, _ = command("--resume", str(finished_run), "--seed", "5")
     assert code == 2
     assert "seed: 0 in the folder, 5 now" in capsys.readouterr().err
 
 
-def test_a_truncated_checkpoint_is_refused(command, capsys, monkeypatch):
-    _, (folder,) = command()
-    (folder / FINISHED).unlink()
-    newest = max((folder / "checkpoints").glob("*.safetensors"))
+def test_a_truncated_checkpoint_is_refused(command, finished_run, capsys, monkeypatch):
+    (finished_run / FINISHED).unlink()
+    newest = max((finished_run / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
     monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
@@ -299,12 +295,11 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys):
     assert "--debias" in "".join(capsys.readouterr())
 
 
-def test_a_turntable_that_is_not_whole_is_refused(command, tmp_path):
+def test_a_turntable_that_is_not_whole_is_refused(whole_run, tmp_path):
     from sjc_debiased.making.pictures import check_turntable
 
-    _, (folder,) = command()
-    check_turntable(folder / "turntable.mp4")
-    data = (folder / "turntable.mp4").read_bytes()
+    check_turntable(whole_run / "turntable.mp4")
+    data = (whole_run / "turntable.mp4").read_bytes()
     for kept in (0, 100, len(data) // 2):
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(data[:kept])
@@ -312,10 +307,9 @@ def test_a_turntable_that_is_not_whole_is_refused(command, tmp_path):
             check_turntable(cut)
 
 
-def test_a_run_folder_is_no_run_root(command, capsys):
-    _, (folder,) = command()
-    before = sorted(folder.rglob("*"))
-    code, _ = command("--run_root", str(folder), prompt="a dog")
+def test_a_run_folder_is_no_run_root(command, finished_run, capsys):
+    before = sorted(finished_run.rglob("*"))
+    code, _ = command("--run_root", str(finished_run), prompt="a dog")
     assert code == 2
     assert "is a run folder itself" in capsys.readouterr().err
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(finished_run.rglob("*")) == before

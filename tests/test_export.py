@@ -231,7 +231,7 @@ def test_a_run_of_a_crate_says_so_and_ends_well(command, monkeypatch, capsys):
 
     original = VoxelGrid.__init__
     monkeypatch.setattr(VoxelGrid, "__init__", solid)
-    code, (folder,) = command("--lr", "1e-6")
+    code, (folder,) = command("--lr", "1e-6", "--n_steps", "4")
     assert code == 0
     assert "free of the walls of the grid" in json.loads((folder / FINISHED).read_text())["mesh"]["error"]
     assert "--background seamless" in capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_a_run_of_a_crate_says_so_and_ends_well(command, monkeypatch, capsys):
 
 def test_a_run_makes_the_mesh_that_its_options_ask_for(command, solid_scenes):
     wanted = ("--mesh.level", "7", "--mesh.faces", "100", "--mesh.texture", "64")
-    code, (folder,) = command("--mesh", "glb", "obj", *wanted, "--lr", "1e-6")
+    code, (folder,) = command("--mesh", "glb", "obj", *wanted, "--lr", "1e-6", "--n_steps", "4")
     assert code == 0
     made = json.loads((folder / FINISHED).read_text())["mesh"]
     assert made["level"] == 7

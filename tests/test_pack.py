@@ -16,6 +16,8 @@ from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 
+SHORT = ("--n_steps", "12")  # for runs whose steps are not looked at
+
 
 def scene_of(denoiser, prompt, seed, guidance, n_noise):
     settings = Settings(
@@ -50,7 +52,7 @@ def test_scenes_together_equal_scenes_alone(eps_folder):
 
 
 def test_one_command_makes_several_objects(command):
-    code, folders = command("--seeds", "0,1", "--pack", "2", "--prompt", "a dog")
+    code, folders = command("--seeds", "0,1", "--pack", "2", "--prompt", "a dog", *SHORT)
     assert code == 0
     assert [f.name for f in folders] == [
         "00000-sjc-a-smiling-cat-seed0",
@@ -70,15 +72,15 @@ def test_one_that_diverges_leaves_the_rest_running(command, monkeypatch, capsys)
         return original(self, pending)
 
     monkeypatch.setattr(session.Session, "_check", check)
-    code, folders = command("--seeds", "0,1,2", "--pack", "2")
+    code, folders = command("--seeds", "0,1,2", "--pack", "2", "--n_steps", "24")
     assert code == 1
     assert "this one diverged" in capsys.readouterr().err
     assert [(f / FINISHED).exists() for f in folders] == [True, False, True]
 
 
 def test_a_finished_one_is_left_alone(command, capsys):
-    command("--seed", "1")
-    code, folders = command("--seeds", "0,1,2", "--pack", "3")
+    command("--seed", "1", *SHORT)
+    code, folders = command("--seeds", "0,1,2", "--pack", "3", *SHORT)
     assert code == 0
     assert "finished already" in capsys.readouterr().out
     assert len(folders) == 3
@@ -92,7 +94,7 @@ def test_whatever_a_run_fails_with_is_said(command, monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr(session, "save_contact_sheet", fail)
-    code, (folder,) = command()
+    code, (folder,) = command(*SHORT)
     assert code == 1
     assert str(error) in capsys.readouterr().err
     assert not (folder / FINISHED).exists()
@@ -113,7 +115,7 @@ def test_a_full_disk_ends_one_run_and_not_the_rest(command, monkeypatch, capsys)
             self._file = Full()
 
     monkeypatch.setattr(session.StatsLog, "__init__", init)
-    code, folders = command("--seeds", "0,1", "--pack", "2")
+    code, folders = command("--seeds", "0,1", "--pack", "2", *SHORT)
     assert code == 1
     assert "could not (no space left)" in capsys.readouterr().err
     assert [(f / FINISHED).exists() for f in folders] == [True, False]
