@@ -114,7 +114,7 @@ def whole_run(eps_folder, tmp_path_factory):
 
 
 @pytest.fixture
-def finished_run(whole_run, tmp_path):
+def copied_run(whole_run, tmp_path):
     """A copy of that folder, where `command` finds it."""
     return shutil.copytree(whole_run, tmp_path / "runs" / whole_run.name)
 

@@ -113,7 +113,7 @@ def test_more_noise_and_the_depth_loss(command):
     assert [row["depth_loss"] is not None for row in stats_of(folder)] == [True] * 12
 
 
-def test_a_finished_run_does_nothing(command, finished_run, capsys):
+def test_a_copied_run_does_nothing(command, copied_run, capsys):
     before = {p: p.stat().st_mtime_ns for p in command()[1][0].rglob("*")}
     capsys.readouterr()
     code, folders = command()
@@ -123,7 +123,7 @@ def test_a_finished_run_does_nothing(command, finished_run, capsys):
     assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
 
 
-def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
+def test_a_copied_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
     _, (folder,) = command(*STILL)
     before = (folder / "mesh.glb").read_bytes()
     code, folders = command(*STILL, "--mesh", "glb", "obj")
@@ -230,15 +230,15 @@ def test_cuda_without_cuda_is_refused(command, capsys):
     assert "PyTorch" in capsys.readouterr().err
 
 
-def test_resume_with_other_options_is_refused(command, finished_run, capsys):
-    code, _ = command("--resume", str(finished_run), "--seed", "5")
+def test_resume_with_other_options_is_refused(command, copied_run, capsys):
+    code, _ = command("--resume", str(copied_run), "--seed", "5")
     assert code == 2
     assert "seed: 0 in the folder, 5 now" in capsys.readouterr().err
 
 
-def test_a_truncated_checkpoint_is_refused(command, finished_run, capsys, monkeypatch):
-    (finished_run / FINISHED).unlink()
-    newest = max((finished_run / "checkpoints").glob("*.safetensors"))
+def test_a_truncated_checkpoint_is_refused(command, copied_run, capsys, monkeypatch):
+    (copied_run / FINISHED).unlink()
+    newest = max((copied_run / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
     monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
@@ -307,9 +307,9 @@ def test_a_turntable_that_is_not_whole_is_refused(whole_run, tmp_path):
             check_turntable(cut)
 
 
-def test_a_run_folder_is_no_run_root(command, finished_run, capsys):
-    before = sorted(finished_run.rglob("*"))
-    code, _ = command("--run_root", str(finished_run), prompt="a dog")
+def test_a_run_folder_is_no_run_root(command, copied_run, capsys):
+    before = sorted(copied_run.rglob("*"))
+    code, _ = command("--run_root", str(copied_run), prompt="a dog")
     assert code == 2
     assert "is a run folder itself" in capsys.readouterr().err
-    assert sorted(finished_run.rglob("*")) == before
+    assert sorted(copied_run.rglob("*")) == before

@@ -105,14 +105,14 @@ def test_an_extended_run_equals_one_of_that_length(command, tmp_path, capsys):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_where_the_schedule_does_not_allow_more_steps_it_says_why(command, finished_run, capsys):
+def test_where_the_schedule_does_not_allow_more_steps_it_says_why(command, copied_run, capsys):
     code, folders = command("--n_steps", "90")
     assert code == 0
     assert len(folders) == 2
     out = capsys.readouterr().out
-    assert f"a new run: {finished_run} has the same options" in out
+    assert f"a new run: {copied_run} has the same options" in out
     assert "--n_steps 90 --schedule_steps 60" in out
-    assert not (finished_run / "after_60_steps").exists()
+    assert not (copied_run / "after_60_steps").exists()
 
 
 def test_extending_can_be_interrupted(tmp_path):

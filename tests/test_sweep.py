@@ -42,7 +42,7 @@ def options(eps_folder, tmp_path):
                 "presets": "sjc,dsds-preserved",
                 "seeds": "0,1",
                 "model": str(eps_folder),
-                "n_steps": 20,
+                "n_steps": 6,
                 "device": "cpu",
                 "precision": "float32",
                 "run_root": tmp_path / "runs",
