@@ -35,11 +35,7 @@ for name in sys.argv[1:]:
     module = importlib.import_module(name)
     print(module.__file__)
     for found in pkgutil.walk_packages(getattr(module, "__path__", []), name + "."):
-        try:
-            print(importlib.import_module(found.name).__file__)
-        except ModuleNotFoundError as error:
-            if error.name not in ("gradio", "viser", "tensorboard"):  # extras, which are not installed
-                raise
+        print(importlib.import_module(found.name).__file__)
 """
 
 
