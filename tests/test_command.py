@@ -113,7 +113,7 @@ def test_more_noise_and_the_depth_loss(command):
     assert [row["depth_loss"] is not None for row in stats_of(folder)] == [True] * 12
 
 
-def test_a_copied_run_does_nothing(command, copied_run, capsys):
+def test_a_finished_run_does_nothing(command, copied_run, capsys):
     before = {p: p.stat().st_mtime_ns for p in command()[1][0].rglob("*")}
     capsys.readouterr()
     code, folders = command()
@@ -123,7 +123,7 @@ def test_a_copied_run_does_nothing(command, copied_run, capsys):
     assert {p: p.stat().st_mtime_ns for p in folders[0].rglob("*")} == before
 
 
-def test_a_copied_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
+def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, capsys):
     _, (folder,) = command(*STILL)
     before = (folder / "mesh.glb").read_bytes()
     code, folders = command(*STILL, "--mesh", "glb", "obj")
