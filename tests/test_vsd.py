@@ -25,7 +25,9 @@ from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import STABLE_DIFFUSION
-from tests.options import options
+from sjc_debiased.sweep import make_plan
+from tests.model_makers import write_index
+from tests.options import options, sweep_options
 from tests.test_contracts import Gaussian, scene_of
 
 SIGMAS = sigma_table(
@@ -288,6 +290,26 @@ def test_options_choose_it(denoiser, monkeypatch):
     with pytest.raises(OptionError, match="needs the package peft.*or choose --vsd_model copy"):
         run_of(guidance_form="vsd")
     assert run_of(guidance_form="vsd", vsd_model="copy").guidance.vsd_model == "copy"
+
+
+@pytest.mark.parametrize("begin", ["run", "sweep"])
+def test_it_is_refused_to_a_model_of_pixels_before_anything_is_loaded(
+    tmp_path, command, capsys, monkeypatch, begin
+):
+    """By the index of the folder, which here is all that there is."""
+    folder = write_index(tmp_path / "pixels", "IFPipeline")
+    monkeypatch.setattr("sjc_debiased.making.prepare.plan_prompts", None)
+    monkeypatch.setattr("sjc_debiased.models.loading.load_model", None)
+    if begin == "run":
+        code, folders = command("--guidance_form", "vsd", "--vsd_model", "copy", model=folder)
+        assert (code, folders) == (2, [])
+        said = capsys.readouterr().err
+    else:
+        asked = {"model": str(folder), "guidance_form": "vsd", "vsd_model": "copy", "run_root": tmp_path}
+        plan = make_plan(sweep_options(suite="menagerie", limit=1, presets="sjc", **asked), [])
+        assert plan.work.todo == ()
+        said = plan.refused[0][1]
+    assert f"--model {folder} is DeepFloyd IF. Choose another model, or --guidance_form sds" in said
 
 
 def test_a_run_with_it_ends_with_its_results(command):
