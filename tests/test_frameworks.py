@@ -11,8 +11,8 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
-from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.forms import clip_bounds, clip_rule
+from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.profiles import DEEPFLOYD_IF, STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.settings import Settings, Viewing
 from tests.options import options

@@ -53,7 +53,7 @@ def main(
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    made_by = _made_by(runs, _command(run_root, out, study_key, answers, labels))
+    made_by = made_by_words(runs, _command(run_root, out, study_key, answers, labels))
     labelled = read_labels(labels) if labels else []
     strangers = {o.run for o in labelled} - {r.identity for r in runs}
     if strangers:
@@ -87,7 +87,7 @@ def _command(
     return shlex.join(words)
 
 
-def _made_by(runs: list[Measured], command: str) -> str:
+def made_by_words(runs: list[Measured], command: str) -> str:
     """Return what made the files: the command, and commits and weights of runs, measurements and this."""
 
     def of_all(values: Iterable[object]) -> str:

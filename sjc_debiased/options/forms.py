@@ -11,7 +11,7 @@ from sjc_debiased.settings import GuidanceForm, GuidanceSettings, Weighting
 
 VSD_SCALE = 7.5  # ProlificDreamer's
 MEAN_WEIGHTS: dict[Weighting, float] = {"sds": 0.632, "uniform": 1.0, "fantasia3d": 0.241}
-"""Mean of w(t) over timesteps 20 to 980 of Stable Diffusion's table; of IF's cosine one 0.505, 1 and 0.222."""
+"""Means of w(t) over timesteps 20 to 980 of Stable Diffusion's table; of IF's 0.505, 1 and 0.222."""
 
 
 def guidance_scale(profile: Profile, form: GuidanceForm) -> float:
