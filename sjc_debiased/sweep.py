@@ -264,13 +264,18 @@ def _weights(work: Work) -> str:
     return weights_report(needs_most, work.choice, work.options.machine.local_files_only)
 
 
-if __name__ == "__main__":
+def parse(argv: list[str]) -> SweepOptions:
+    """Return what the command's arguments say; show its help, or what is wrong, and exit."""
     import tyro
 
-    chosen = tyro.cli(
+    return tyro.cli(
         SweepOptions,
+        args=argv,
         prog="python -m sjc_debiased.sweep",
         use_underscores=True,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    sys.exit(main(chosen, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(parse(sys.argv[1:]), sys.argv[1:]))

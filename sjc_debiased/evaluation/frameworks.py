@@ -49,7 +49,7 @@ FRAMEWORKS = (
     ),
     Framework(
         *("vsd", "VSD guidance on SJC's field (Fig. 9 is ProlificDreamer's)", "sjc", "score-only"),
-        options=("--guidance_form", "vsd", "--vsd_model", "copy", *_RANGE),
+        options=("--guidance_form", "vsd", *_RANGE),
         pixels=False,
     ),
     Framework(
@@ -105,22 +105,21 @@ def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
         idle += [f.name] if share is not None and "nothing" in say_clipped(share) else []
     head = ("framework", "preset", "objects", "prompts", "one face, in front", "one face, anywhere")
     head += ("A-LPIPS VGG", "coverage", "clipped share")
-    finding = (
-        f"**Finding: the bound does nothing with {', '.join(idle)}: their debiased runs are their baselines.** "
-        if idle
-        else ""
-    )
     note = (
-        f"{finding}Score debiasing alone, as in App. A.4; the same prompts and seeds. Means and rates with 95 % "
-        "intervals over prompts. The faces are those of the menagerie's judge, and only of prompts that have "
-        "one. Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: mean over runs and "
-        f"steps. The paper gives no numbers for these. {' '.join(f'{said}.' for said in not_run)}"
+        "Score debiasing alone, as in App. A.4; the same prompts and seeds. Means and rates with 95 % "
+        "intervals over prompts. The faces are those of the menagerie's judge, of prompts that have one. "
+        "Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: mean over runs and "
+        "steps. The paper gives no numbers for these."
     )
-    return Table("frameworks", "Other frameworks, without and with score debiasing", note.strip(), head, rows)
+    if idle:
+        known = "their debiased runs are their baselines" if len(idle) > 1 else "its runs are its baseline's"
+        note = f"**Finding: the bound does nothing with {', '.join(idle)}: {known}.** {note}"
+    note = " ".join([note, *(f"{said}." for said in not_run)])
+    return Table("frameworks", "Other frameworks, without and with score debiasing", note, head, rows)
 
 
 def write_figures(found: dict[str, list[Measured]], folder: Path, made_by: str) -> list[Figure]:
-    """Write each framework's views, baseline above debiased, and how an object of Magic3D comes into being."""
+    """Write each framework's views, baseline above debiased, and how an object of Magic3D comes to be."""
     made = []
     for f in (f for f in FRAMEWORKS if f.name in found):
         drawn = strip(found[f.name], (f.baseline, f.debiased))
