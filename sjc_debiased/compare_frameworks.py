@@ -50,7 +50,7 @@ def words_of(framework: Framework, o: CompareOptions, root: Path, rest: list[str
     return [*words, "--run_root", str(root / framework.name), *rest]
 
 
-def compare(o: CompareOptions, rest: list[str], command: str) -> int:
+def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     """Make, measure and compare; return 0: all is done, 1: some runs failed, 130: interrupted.
 
     Raises:
@@ -81,14 +81,16 @@ def compare(o: CompareOptions, rest: list[str], command: str) -> int:
     device = "cpu" if o.device == "auto" else o.device
     for framework in can:
         measure.main(root / framework.name, tuple(p for p in measure.PARTS if p not in parts), device=device)
-    _write(root, out, not_run, command)
+    _write(root, out, not_run, argv)
     return worst
 
 
-def _write(root: Path, out: Path, not_run: list[str], command: str) -> None:
-    from sjc_debiased.evaluation.results import made_by_words
+def _write(root: Path, out: Path, not_run: list[str], argv: list[str]) -> None:
+    from sjc_debiased.evaluation.results import made_by_words, shown
 
     found = collect_all(root)
+    words = (shown(Path(word)) if Path(word).is_absolute() else word for word in argv)
+    command = shlex.join(["python", "-m", "sjc_debiased.compare_frameworks", *words])
     made_by = made_by_words([run for runs in found.values() for run in runs], command)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     made = table(found, not_run)
@@ -140,9 +142,8 @@ def main(argv: list[str]) -> int:
         use_underscores=True,
         return_unknown_args=True,
     )
-    command = shlex.join(["python", "-m", "sjc_debiased.compare_frameworks", *argv])
     try:
-        return compare(options, rest, command)
+        return compare(options, rest, argv)
     except (OSError, ValueError, RunError, BackboneError) as problem:
         print(problem, file=sys.stderr)
         return 2

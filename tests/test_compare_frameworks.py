@@ -68,8 +68,10 @@ def test_the_table_comes_out_of_runs(compared, eps_folder, tmp_path, capsys):
     assert form == {"sds": "sds", "vsd": "vsd", "dreamfusion-sd": "sds", "magic3d": "sds"}
     figures = {p.stem for p in (out / "figures").glob("*.png")}
     assert figures == {*LATENT, "fig_15"}
-    assert "Finding" not in (out / "frameworks.md").read_text()
-    assert "NOT RUN: dreamfusion-if" in (out / "frameworks.md").read_text()
+    text = (out / "frameworks.md").read_text()
+    assert "Finding" not in text
+    assert "NOT RUN: dreamfusion-if" in text
+    assert "Made by `python -m sjc_debiased.compare_frameworks --model model --suite one.json " in text
 
 
 def test_pixels_and_a_bound_that_does_nothing(compared, bert_folder, tmp_path, capsys, monkeypatch):

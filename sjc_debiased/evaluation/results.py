@@ -72,15 +72,16 @@ def main(
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
 
 
+def shown(path: Path) -> str:
+    """Return a path as commands that are written down have it: without the places of a machine."""
+    path, here = path.resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+
 def _command(
     run_root: Path, out: Path, study_key: Path | None, answers: tuple[Path, ...], labels: Path | None
 ) -> str:
     """Return the command that makes the files, without the places of a machine."""
-
-    def shown(path: Path) -> str:
-        path, here = path.resolve(), Path.cwd().resolve()
-        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
-
     words = ["python", "-m", "sjc_debiased.evaluation.results", shown(run_root), shown(out)]
     words += ["--study_key", shown(study_key), "--answers", *map(shown, answers)] if study_key else []
     words += ["--labels", shown(labels)] if labels else []
