@@ -28,19 +28,29 @@ from sjc_debiased.models.pipelines import pipeline_of
 from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options.command import Basic, MethodOptions, Options, SJCOptions
 from sjc_debiased.options.config import resolve
+from sjc_debiased.options.presets import PresetName
 
-LATENT = ("sjc", "sds", "vsd", "dreamfusion-sd", "magic3d")
-PIXEL = ("sjc", "sds", "dreamfusion-if")
+LATENT: dict[str, PresetName] = {
+    **dict.fromkeys(("sjc", "sds", "vsd"), "score-only"),
+    "dreamfusion-sd": "dreamfusion-sd-score-only",
+    "magic3d": "magic3d-score-only",
+}
+PIXEL: dict[str, PresetName] = {
+    **dict.fromkeys(("sjc", "sds"), "score-only"),
+    "dreamfusion-if": "dreamfusion-if-score-only",
+}
+"""The frameworks of a family of models, and the preset of each, clipped."""
 
 
 def scene_of(name: str, choice: Choice, denoiser: Denoiser, n_steps: int) -> Scene:
     """Return a framework's scene with a model's own settings, clipped, and lit from the second step on."""
     form = name if name in ("sds", "vsd") else None
-    preset = "score-only" if form or name == "sjc" else f"{name}-score-only"
     # Over a schedule of one step, the first alone shows the albedo without a light.
     sjc = SJCOptions(guidance_form=form, vsd_model="copy" if form == "vsd" else None, schedule_steps=1)
     basic = Basic(prompt=("a smiling cat",), n_steps=n_steps)
-    (run,) = resolve(Options(basic, MethodOptions(preset), sjc), choice.profile, "throw-away", "")
+    (run,) = resolve(
+        Options(basic, MethodOptions((LATENT | PIXEL)[name]), sjc), choice.profile, "throw-away", ""
+    )
     return throwaway_scene(run, denoiser)
 
 
