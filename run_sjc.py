@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 try:
     import tyro
@@ -27,12 +27,14 @@ from sjc_debiased.options.command import MeshOptions, OptionError, Options
 from sjc_debiased.options.config import Resolved, by_option, resolve
 from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options.extras import check_watching
+from sjc_debiased.options.forms import clip_rule
 from sjc_debiased.options.mesh_settings import settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sjc_debiased.making.pack import Ended
+    from sjc_debiased.models.choose import Choice
     from sjc_debiased.models.machine import Machine
 
 
@@ -68,7 +70,7 @@ def run(options: Options, command: list[str]) -> int:
 
     Whatever can be refused is refused before a model is loaded, and a run folder appears only after.
     """
-    from sjc_debiased.models.choose import check_words, choose_model, identify
+    from sjc_debiased.models.choose import check_guidance, check_words, choose_model, identify
     from sjc_debiased.models.machine import check_memory, choose_machine
 
     options = _packed(options)
@@ -81,6 +83,7 @@ def run(options: Options, command: list[str]) -> int:
     wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
     for resolved in wanted:
         check_words(resolved.prompt, choice)
+        check_guidance(resolved.guidance.guidance_form, choice)
     check_memory(wanted[0].field.resolution, min(machine_options.pack, len(wanted)))
     if resume:
         check_same_options(resume, wanted[0])
@@ -107,7 +110,7 @@ def run(options: Options, command: list[str]) -> int:
     prompts = {}
     for resolved in todo:
         if basic.dry_run:
-            print("\n".join(f"{name} = {value!r}" for name, value in by_option(resolved).items()))
+            print("\n".join(f"{name} = {value!r}" for name, value in _numbers(resolved, choice).items()))
             print(weights_report(resolved, choice, local))
         prompts[resolved] = plan_prompts(resolved, choice, local)
         print(prompts[resolved].table())
@@ -123,6 +126,11 @@ def run(options: Options, command: list[str]) -> int:
     if basic.best_of and 130 not in codes:
         rank(wanted, basic.run_root, machine, local)
     return max(codes + exported)
+
+
+def _numbers(run: Resolved, choice: Choice) -> dict[str, Any]:
+    """Return what a run's options come to, and by which rule its bounds."""
+    return by_option(run) | {"clip_rule": clip_rule(choice.profile, run.guidance, run.settings.clip)}
 
 
 def _packed(options: Options) -> Options:

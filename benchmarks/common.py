@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,6 +30,22 @@ def describe(device: torch.device | str = "cpu") -> dict:
 def write_json(path: Path, figures: dict) -> None:
     """Write figures as indented JSON."""
     path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def peak_mib(work: Callable[[], object], device: torch.device) -> float | None:
+    """Return the most memory while something is done, of the device or the process; None but on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        return None
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back, so that it counts again
+    reset.write_text("5")
+    work()
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def make_scene(profile: Profile, denoiser: Denoiser, n_steps: int, seed: int = 0) -> Scene:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import MESH
 from sjc_debiased.making.made import load_scene
+from sjc_debiased.seeing import looking_size
 from voxnerf.grid import VoxelGrid
 from voxnerf.look import SavedMesh, look, read_glb
 from voxnerf.mesh import silhouette_overlap
@@ -39,7 +40,7 @@ def check(root: Path) -> None:
     _, grid, denoiser = load_scene(folder)
     mesh = read_glb(folder / f"{MESH}.glb")
     assert len(mesh.faces) == result["mesh"]["faces"], "the mesh that result.json tells of"
-    iou, error = check_mesh(mesh, grid, denoiser.size, frames)
+    iou, error = check_mesh(mesh, grid, looking_size(grid, denoiser), frames)
     seconds = result["optimization_time_s"] + result["rendering_time_s"]
     print(
         f"{folder.name}: {n_steps} steps in {seconds:.0f} s; a mesh of {len(mesh.faces)} faces whose "
@@ -51,7 +52,8 @@ def check_mesh(mesh: SavedMesh, grid: VoxelGrid, size: int, frames: np.ndarray) 
     """Raise unless a mesh is the object of a field; return its IoU and its error of color.
 
     Args:
-        size: pixels of the latent. frames: the turntable, uint8 [n, h, w, 3].
+        size: pixels of the cameras that looked at it (`looking_size`).
+        frames: the turntable, uint8 [n, h, w, 3].
     """
     check_shape(mesh, grid)
     assert mesh.material["metallicFactor"] == 0, "no metal"

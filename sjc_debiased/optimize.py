@@ -49,7 +49,7 @@ class Step:
     Attributes:
         direction: before clipping, [1, channels, height, width], in units of predicted noise.
         clip_value: the bound on it, or None.
-        depth_term: the unweighted centre-depth loss, scalar, or None.
+        losses: those of `_regularizer` that the scene has beside emptiness, unweighted, scalars by name.
     """
 
     step: int
@@ -58,7 +58,7 @@ class Step:
     rendering: Rendering
     direction: Tensor
     clip_value: float | None
-    depth_term: Tensor | None
+    losses: dict[str, Tensor]
 
 
 def make_optimizer(field: Field, settings: Settings) -> torch.optim.Adamax:
@@ -85,7 +85,7 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
     clip_value = settings.clip.value(step, settings.schedule_steps or settings.n_steps)
     push = direction.weight * clip(direction.value, clip_value)
 
-    regularizer, depth_term = _regularizer(settings, step, rendering)
+    regularizer, losses = _regularizer(settings, step, rendering)
     scene.optimizer.zero_grad()
     torch.autograd.backward([seen, regularizer], [-push, None])
     scene.optimizer.step()
@@ -93,23 +93,26 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]
         scene.guidance.learn(picture, query, rng)
     scene.done += 1
 
-    depth_term = depth_term if depth_term is None else depth_term.detach()
-    return Step(step, camera, query.sigma, rendering.detached(), direction.value, clip_value, depth_term)
+    losses = {name: loss.detach() for name, loss in losses.items()}
+    return Step(step, camera, query.sigma, rendering.detached(), direction.value, clip_value, losses)
 
 
-def _regularizer(settings: Settings, step: int, rendering: Rendering) -> tuple[Tensor, Tensor | None]:
-    """Return the weighted sum of the losses on a rendering, and of these the unweighted centre-depth loss."""
-    total, depth_term = settings.emptiness_weight_at(step) * rendering.emptiness, None
+def _regularizer(settings: Settings, step: int, rendering: Rendering) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the weighted sum of the losses on a rendering, and each but emptiness unweighted, by name."""
+    weighted: dict[str, tuple[float, Tensor]] = {}
     if settings.depth_weight > 0:
-        depth_term = center_depth_loss(rendering.depth, settings.depth_loss)
-        total = total + settings.depth_weight * depth_term
+        depth = center_depth_loss(rendering.depth, settings.depth_loss)
+        weighted["depth"] = settings.depth_weight, depth
     if rendering.orientation is not None:
-        total = total + settings.orientation_weight_at(step) * rendering.orientation
+        weighted["orientation"] = settings.orientation_weight_at(step), rendering.orientation
     if rendering.roughness is not None:
-        total = total + settings.roughness_weight * rendering.roughness
+        weighted["roughness"] = settings.roughness_weight, rendering.roughness
     if settings.sparsity_weight > 0:
-        total = total + settings.sparsity_weight * sparsity_loss(rendering.opacity)
-    return total, depth_term
+        weighted["sparsity"] = settings.sparsity_weight, sparsity_loss(rendering.opacity)
+    total = settings.emptiness_weight_at(step) * rendering.emptiness
+    for weight, loss in weighted.values():
+        total = total + weight * loss
+    return total, {name: loss for name, (_, loss) in weighted.items()}
 
 
 def begin_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Callable[[], Step]]:

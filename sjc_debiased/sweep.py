@@ -20,7 +20,7 @@ from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.runs import RunError, check_run_root
 from sjc_debiased.making.sweep_ray import do_on_ray
 from sjc_debiased.making.work import INTERRUPTED, Work, do, plan_all, told
-from sjc_debiased.models.choose import check_words, choose_model, identify
+from sjc_debiased.models.choose import check_guidance, check_words, choose_model, identify
 from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.options.command import Basic, OptionError, Options, SJCOptions
 from sjc_debiased.options.config import Resolved, resolve
@@ -145,6 +145,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
             try:
                 runs = resolve(options_of(o, entry, preset), choice.profile, choice.name, weights)
                 check_words(entry.prompt, choice)
+                check_guidance(runs[0].guidance.guidance_form, choice)
                 wanted |= dict.fromkeys(runs)
             except OptionError as error:
                 refused.append((f"{preset}: {entry.prompt}", str(error)))
@@ -263,13 +264,18 @@ def _weights(work: Work) -> str:
     return weights_report(needs_most, work.choice, work.options.machine.local_files_only)
 
 
-if __name__ == "__main__":
+def parse(argv: list[str]) -> SweepOptions:
+    """Return what the command's arguments say; show its help, or what is wrong, and exit."""
     import tyro
 
-    chosen = tyro.cli(
+    return tyro.cli(
         SweepOptions,
+        args=argv,
         prog="python -m sjc_debiased.sweep",
         use_underscores=True,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    sys.exit(main(chosen, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(parse(sys.argv[1:]), sys.argv[1:]))

@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 
+from sjc_debiased.denoiser import guided
 from sjc_debiased.evaluation.orbit import pictures
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
+from sjc_debiased.options.forms import clip_bounds, clip_rule
 from sjc_debiased.options.frameworks import FRAMEWORKS
-from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile
+from sjc_debiased.options.profiles import DEEPFLOYD_IF, STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.settings import Settings, Viewing
 from tests.options import options
 from tests.test_config import of
@@ -34,7 +36,7 @@ def test_every_number_of_a_framework(name):
     assert run.viewing == Viewing("dreamfusion", highest, light)
     told = run.guidance
     assert (told.guidance_form, told.weighting, told.timesteps) == ("sds", weighting, ("20", "981"))
-    assert (told.scale, told.vsd_model) == (STABLE_DIFFUSION.guidance, None)
+    assert (told.scale, told.vsd_model) == (101.0, None)
     s = run.settings
     assert (s.orientation_start, s.orientation_end, s.sparsity_weight) == (10.0, 1000.0, 1.0)
     assert (s.emptiness_weight, s.depth_weight, s.background_lr) == (0.0, 0.0, 1e-3)
@@ -49,9 +51,9 @@ def test_debias_adds_the_bound_of_the_model_and_the_prompts(name):
     assert run == run_of(preset=f"{name}-dsds")
     assert (run.settings.clip.start, run.settings.clip.end) == (2.0, 8.0)
     assert (run.prompting.views, run.prompting.masked_lm) == ("dsds", STABLE_DIFFUSION.masked_lm)
-    pixels = run_of(Profile(clip_start=0.5, clip_end=2.0), preset=name, score_debias=True)
+    pixels = run_of(DEEPFLOYD_IF, preset=name, score_debias=True)
     assert (pixels.settings.clip.start, pixels.settings.clip.end) == (0.5, 2.0)
-    assert (pixels.prompting.views, pixels.preset) == ("sjc", "custom"), "the paper's own, App. A.4"
+    assert (pixels.prompting.views, pixels.preset) == ("sjc", f"{name}-score-only"), "the paper's, App. A.4"
     with pytest.raises(OptionError, match="--debias means --preset dsds"):
         run_of(preset="static-low", debias=True)
 
@@ -76,6 +78,79 @@ def test_another_form_of_guidance_takes_the_place_of_a_frameworks():
         run_of(preset="magic3d", guidance_form="paas", weighting="sds")
 
 
+def test_dreamfusions_guidance_counts_from_the_conditional_side():
+    """(1 + w) eps_c - w eps_u with eps_u = 1, eps_c = 2 and w = 100 is 102; SJC's form gets there at 101."""
+    scale = run_of(preset="dreamfusion-sd").guidance.scale
+    assert guided(torch.tensor(1.0), torch.tensor(2.0), scale).item() == 102 == (1 + 100) * 2 - 100 * 1
+    assert run_of(DEEPFLOYD_IF, preset="dreamfusion-if").guidance.scale == 20 + 1
+    assert run_of(guidance_form="sds").guidance.scale == 101
+    assert run_of().guidance.scale == run_of(preset="magic3d", guidance_form="paas").guidance.scale == 100
+    assert run_of(preset="magic3d", guidance=7.0).guidance.scale == 7
+
+
+def test_a_model_with_guidance_of_its_own_keeps_it(tmp_path):
+    (tmp_path / "profile.json").write_text(json.dumps({"guidance": 30.0, "clip_end": 2.0, "clip_start": 0.5}))
+    profile = load_profile(str(tmp_path))
+    assert (profile.guidance, profile.guidance_sds, profile.clip_published) == (30, 0, False)
+    assert run_of(profile, preset="dreamfusion-sd").guidance.scale == 30
+    (tmp_path / "profile.json").write_text(json.dumps({"resolution": 48}))
+    profile = load_profile(str(tmp_path))
+    assert (profile.guidance, profile.guidance_sds, profile.clip_published) == (100, 101, True)
+
+
+OWN = Profile(guidance=30.0, clip_start=0.5, clip_end=2.0)
+
+
+@pytest.mark.parametrize(
+    ("profile", "form", "weighting", "scale", "bounds"),
+    [
+        (STABLE_DIFFUSION, "paas", None, 100, (2, 8)),
+        (STABLE_DIFFUSION, "sds", "sds", 101, (2, 8)),
+        (STABLE_DIFFUSION, "vsd", "sds", 7.5, (2, 8)),
+        (DEEPFLOYD_IF, "sds", "uniform", 21, (0.5, 2)),
+        (OWN, "paas", None, 30, (0.5, 2)),
+        (OWN, "sds", "sds", 30, (0.316, 1.26)),
+        (OWN, "sds", "sds", 60, (0.316, 1.26)),
+        (OWN, "sds", "uniform", 30, (0.5, 2)),
+        (OWN, "vsd", "sds", 7.5, (0.079, 0.316)),
+        (OWN, "vsd", "uniform", 7.5, (0.125, 0.5)),
+        (OWN, "vsd", "uniform", 0.0, (0.0167, 0.0667)),
+    ],
+)
+def test_bounds_in_the_units_of_what_is_clipped(profile, form, weighting, scale, bounds):
+    """The paper's hold for all; a model's own are of PAAS's direction: times 0.632, and 7.5 / 30 for VSD."""
+    assert clip_bounds(profile, form, weighting, scale) == bounds
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "rule"),
+    [
+        (OWN, {}, "not clipped"),
+        (OWN, {"score_debias": True}, "the model's, on the direction"),
+        (OWN, {"preset": "static-low"}, "the model's, on the direction"),
+        (
+            STABLE_DIFFUSION,
+            {"preset": "magic3d-dsds"},
+            "the model's, on w(t) times the direction: the paper's for every framework (App. C.2)",
+        ),
+        (
+            OWN,
+            {"preset": "score-only", "guidance_form": "vsd", "vsd_model": "copy"},
+            "the model's, which are of PAAS's direction, times 0.632, the mean of w(t), and by 7.5 / 30, the "
+            "ratio of guidance scales; on w(t) times the direction",
+        ),
+        (
+            OWN,
+            {"preset": "score-only", "guidance_form": "sds", "clip_start": 0.25},
+            "as given, on w(t) times the direction",
+        ),
+    ],
+)
+def test_a_run_says_where_its_bounds_come_from(profile, given, rule):
+    run = run_of(profile, **given)
+    assert clip_rule(profile, run.guidance, run.settings.clip) == rule
+
+
 def test_sjc_has_none_of_it():
     run = of()
     assert (run.guidance_form, run.weighting, run.timesteps) == ("paas", None, None)
@@ -89,6 +164,8 @@ def test_a_lit_run_is_read_back_as_what_it_was(command):
     assert code == 0
     resolved = json.loads((folder / "options.json").read_text())["resolved"]
     assert (resolved["light"], resolved["cameras"]) == ("dreamfusion", "dreamfusion")
+    rule = json.loads((folder / "options.json").read_text())["clip_rule"]
+    assert rule == "the model's, on w(t) times the direction: the paper's for every framework (App. C.2)"
     _, grid, denoiser = load_scene(folder)
     assert isinstance(grid, ShadedGrid)
     assert grid.config.density_shift == 0

@@ -68,6 +68,12 @@ def test_outside_the_environment_one_line_names_the_way_out(call, name):
     assert done.stderr.count("\n") == 1
 
 
+def test_frameworks_are_one_command_with_the_rest_of_the_options(call):
+    done, calls = call("reproduce_tables.sh", "--model", "sd15", "--frameworks", "--limit", "2")
+    assert done.returncode == 0
+    assert calls[-1] == "-m sjc_debiased.compare_frameworks --model sd15 --limit 2"
+
+
 def test_an_option_without_its_value_is_refused(call):
     done, calls = call("reproduce_tables.sh", "--suite", "menagerie", "--model")
     assert done.returncode != 0

@@ -16,6 +16,7 @@ from sjc_debiased.guidance.sds import SDS, weight
 from sjc_debiased.optimize import optimize_step
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
+from sjc_debiased.options.forms import MEAN_WEIGHTS
 from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from tests.options import options
 from tests.test_contracts import Gaussian, scene_of
@@ -50,6 +51,12 @@ def test_the_mean_weights_of_stable_diffusion():
     """0.632 over timesteps 20 to 980: by so much, on average, the same bound is looser than PAAS's."""
     sigmas = sigma_table(ABAR)[20:981]
     assert torch.stack([weight("sds", s) for s in sigmas]).mean().item() == pytest.approx(0.632, abs=1e-3)
+
+
+@pytest.mark.parametrize("weighting", MEAN_WEIGHTS)
+def test_the_mean_weights_by_which_bounds_are_scaled(weighting):
+    found = torch.stack([weight(weighting, s) for s in sigma_table(ABAR)[20:981]]).mean().item()
+    assert found == pytest.approx(MEAN_WEIGHTS[weighting], abs=5e-4)
 
 
 def pushed(guidance, clip_value):
@@ -120,11 +127,11 @@ def built(**given):
 
 def test_options_choose_it():
     assert built() == PAAS()
-    assert built(guidance_form="sds") == SDS(PAAS(), "sds")
-    guidance = built(guidance_form="sds", weighting="fantasia3d", guidance=101.0, timesteps=("20", "981"))
+    assert built(guidance_form="sds") == SDS(PAAS(101.0), "sds")
+    guidance = built(guidance_form="sds", weighting="fantasia3d", guidance=99.0, timesteps=("20", "981"))
     assert (guidance.weighting, guidance.paas.scale, guidance.paas.timesteps.at(3)) == (
         "fantasia3d",
-        101.0,
+        99.0,
         (20, 981),
     )
     with pytest.raises(OptionError, match="--weighting belongs to --guidance_form sds and vsd"):

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from adapt_sd import StableDiffusion
+from scripts.check_run import check
 from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.guidance.paas import PAAS
@@ -16,6 +18,7 @@ from sjc_debiased.losses import sparsity_loss
 from sjc_debiased.making.pack import run_packed
 from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, make_optimizer, optimize, optimize_step
+from sjc_debiased.pages.curves import charts
 from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
 from tests.test_contracts import SIZE, Gaussian, opened
@@ -132,6 +135,8 @@ def test_losses_of_the_scene_are_weighted_and_added():
         (step,) = optimize_step([scene], denoiser)
         assert not step.rendering.orientation.requires_grad
         out = other.render(scene.cameras[0])
+        assert step.losses["orientation"] == out.orientation.item()
+        assert ("sparsity" in step.losses) == bool(factors[1])
         (factors[0] * out.orientation + factors[1] * sparsity_loss(out.opacity)).backward()
         torch.testing.assert_close(field.density.grad, other.density.grad)
 
@@ -139,6 +144,31 @@ def test_losses_of_the_scene_are_weighted_and_added():
 def test_a_field_without_normals_has_no_orientation_to_weigh():
     flat = torch.ones(2, 2)
     assert Rendering(flat, flat, flat, flat.sum()).detached().orientation is None
+
+
+LIT = ("--preset", "dreamfusion-sd-score-only", "--clip.start", "1e-6", "--clip.end", "1e9")
+
+
+def test_a_lit_run_logs_its_losses_and_passes_the_check_of_runs(command, tmp_path, capsys):
+    """The log has the losses of its pictures, unweighted; its mesh is what its turntable shows."""
+    shape = ("--mesh.faces", "2000", "--mesh.texture", "128", "--color_scale", "1", "--resolution", "24")
+    code, (folder,) = command(*LIT, *shape, "--n_steps", "6")
+    assert code == 0
+    rows = [*RunReader(folder).stats()]
+    assert all(0.1 <= row["sparsity_loss"] < 1.01**0.5 for row in rows)
+    assert all(row["orientation_loss"] >= 0 for row in rows)
+    assert any(row["orientation_loss"] > 0 for row in rows)
+    assert {row["depth_loss"] for row in rows} == {None}
+    shares = [row["clipped_fraction"] for row in rows]
+    share = sum(shares) / len(shares)
+    assert shares[0] == 1 > shares[-1]
+    assert RunReader(folder).result["clipped_share"] == pytest.approx(share, abs=1e-6)
+    said = capsys.readouterr()
+    assert f"clipped {100 * share:.1f} %\n" in said.out + said.err
+    titles = [chart.title for chart in charts(rows, 6)]
+    assert titles[-2:] == ["Orientation", "Sparsity"]
+    check(tmp_path / "runs")
+    assert "silhouettes overlap" in capsys.readouterr().out
 
 
 def test_a_run_folder_of_it_has_pictures_and_a_mesh(tmp_path):

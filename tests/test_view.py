@@ -286,7 +286,21 @@ def test_a_curve_goes_through_its_values():
     assert direction.top == 4.0
     assert clip.absent == "This run does not clip."
     assert opacity.shown(0.5) == "50.0%"
+    assert len(charts(rows, 5)) == 4, "a scene that is not lit has no chart of lit losses"
     assert "1 at first, 2 at last" in direction.alt
+
+
+@pytest.mark.parametrize(
+    ("shares", "clip_value", "says"),
+    [
+        ((0.0, 0.0005), 2.0, "In all: clipped 0.0 %: the bound does nothing here."),
+        ((0.25, 0.5), 2.0, "In all: clipped 37.5 %."),
+        ((0.0, 0.0), None, "beyond the bound."),
+    ],
+)
+def test_a_bound_that_does_nothing_is_said(shares, clip_value, says):
+    rows = [{"clipped_fraction": share, "clip_value": clip_value} for share in shares]
+    assert charts(rows, 2)[2].about.endswith(says)
 
 
 def test_a_long_run_is_drawn_in_bins_that_hold_every_step():

@@ -25,7 +25,9 @@ from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import STABLE_DIFFUSION
-from tests.options import options
+from sjc_debiased.sweep import make_plan
+from tests.model_makers import write_index
+from tests.options import options, sweep_options
 from tests.test_contracts import Gaussian, scene_of
 
 SIGMAS = sigma_table(
@@ -114,6 +116,23 @@ def test_the_gradient_is_that_of_vsd_written_out(timestep):
     direction = vsd_of(Answers()).answer(x, query, noised - sigma * eps_pre)
     assert direction.weight == 1.0
     torch.testing.assert_close(-direction.value, gradient, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("timestep", [20, 500])
+def test_against_a_model_of_this_one_render_it_is_sds(timestep):
+    """Its best answer is the render, its eps the noise: nothing of ProlificDreamer is left."""
+    sigma, random = SIGMAS[timestep], torch.Generator().manual_seed(timestep)
+    x, n, eps = torch.randn(3, 1, 4, 8, 8, generator=random)
+
+    class Knows(OwnGaussian):
+        def forward(self, noised, sigma, cond, pose):
+            return x
+
+    query = Query(x + sigma * n, sigma, Conditioning((x[:, :1],)), 7.5)
+    denoised = query.noised - sigma * eps
+    of_vsd, of_sds = (g.answer(x, query, denoised).value for g in (vsd_of(Knows()), SDS()))
+    assert of_sds.abs().max() > 1e-3
+    torch.testing.assert_close(of_vsd, of_sds, atol=1e-6, rtol=1e-6)
 
 
 def test_the_second_model_is_told_its_own_text_and_the_camera_of_the_step():
@@ -216,6 +235,34 @@ def test_it_learns_which_camera_saw_which_picture(denoiser):
     assert right < (0.2 if denoiser.v_prediction else 0.99) * other, "predicting eps, it learns slowly"
 
 
+def test_it_learns_a_scenes_renders_at_every_noise_level(denoiser):
+    """Eight renders of one object: the loss falls below the base's in every quarter of the timesteps."""
+    turn = torch.linspace(-1, 1, 8).view(8, 1, 1, 1)
+    x = torch.ones(8, 4, 8, 8) * (1 + 0.2 * turn)
+    poses = torch.eye(4).view(1, 16) * (1 + turn.view(8, 1))
+    cond = denoiser.condition(["a cat"])
+    own = OwnUNet(denoiser, "copy", seed=0)
+    guidance = VSD(own, cond, poses.repeat(40, 1), PAAS(), "sds", 2e-3)
+
+    @torch.no_grad()
+    def losses():
+        found = []
+        for low in range(0, 1000, 250):
+            timestep = low + torch.linspace(20, 240, 8).long()
+            sigma = denoiser.sigmas[timestep]
+            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(low))
+            error = own(x + sigma.view(-1, 1, 1, 1) * noise, sigma, cond.repeated(8), poses) - x
+            found.append((own.loss_weight(sigma).view(-1, 1, 1, 1) * error.square()).mean().item())
+        return found
+
+    base = losses()
+    for step in range(320):
+        picture, rng = x[step % 8 : step % 8 + 1], np.random.default_rng(step)
+        guidance.learn(picture, guidance.ask(picture, cond, step, rng, denoiser), rng)
+    learnt = losses()
+    assert all(after < before for before, after in zip(base, learnt)), (base, learnt)
+
+
 def run_of(**given):
     (run,) = resolve(options(prompt=("a cat",), **given), STABLE_DIFFUSION, "sd", "0")
     return run
@@ -288,6 +335,26 @@ def test_options_choose_it(denoiser, monkeypatch):
     with pytest.raises(OptionError, match="needs the package peft.*or choose --vsd_model copy"):
         run_of(guidance_form="vsd")
     assert run_of(guidance_form="vsd", vsd_model="copy").guidance.vsd_model == "copy"
+
+
+@pytest.mark.parametrize("begin", ["run", "sweep"])
+def test_it_is_refused_to_a_model_of_pixels_before_anything_is_loaded(
+    tmp_path, command, capsys, monkeypatch, begin
+):
+    """By the index of the folder, which here is all that there is."""
+    folder = write_index(tmp_path / "pixels", "IFPipeline")
+    monkeypatch.setattr("sjc_debiased.making.prepare.plan_prompts", None)
+    monkeypatch.setattr("sjc_debiased.models.loading.load_model", None)
+    if begin == "run":
+        code, folders = command("--guidance_form", "vsd", "--vsd_model", "copy", model=folder)
+        assert (code, folders) == (2, [])
+        said = capsys.readouterr().err
+    else:
+        asked = {"model": str(folder), "guidance_form": "vsd", "vsd_model": "copy", "run_root": tmp_path}
+        plan = make_plan(sweep_options(suite="menagerie", limit=1, presets="sjc", **asked), [])
+        assert plan.work.todo == ()
+        said = plan.refused[0][1]
+    assert f"--model {folder} is DeepFloyd IF. Choose another model, or --guidance_form sds" in said
 
 
 def test_a_run_with_it_ends_with_its_results(command):

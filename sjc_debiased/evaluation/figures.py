@@ -129,9 +129,14 @@ def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[Figu
         write_png(folder / "fig_15.png", course(one), made_by)
         title = "How an object comes into being (Fig. 15)"
         made.append(Figure("fig_15.png", title, f"{of}: what training saw."))
+    write_captions(made, folder, made_by)
+    return made
+
+
+def write_captions(made: list[Figure], folder: Path, made_by: str) -> None:
+    """Write `README.md`, which shows the figures of a folder with their captions and what made them."""
     shown = [f"## {f.title}\n\n![{f.name}]({f.name})\n\n{html.escape(f.caption)}\n" for f in made]
     (folder / "README.md").write_text("\n".join([*shown, f"{made_by}\n"]), encoding="utf-8")
-    return made
 
 
 def _half(image: np.ndarray) -> np.ndarray:

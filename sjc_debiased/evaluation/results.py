@@ -53,7 +53,7 @@ def main(
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    made_by = _made_by(runs, _command(run_root, out, study_key, answers, labels))
+    made_by = made_by_words(runs, _command(run_root, out, study_key, answers, labels))
     labelled = read_labels(labels) if labels else []
     strangers = {o.run for o in labelled} - {r.identity for r in runs}
     if strangers:
@@ -72,22 +72,23 @@ def main(
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
 
 
+def shown(path: Path) -> str:
+    """Return a path as commands that are written down have it: without the places of a machine."""
+    path, here = path.resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+
 def _command(
     run_root: Path, out: Path, study_key: Path | None, answers: tuple[Path, ...], labels: Path | None
 ) -> str:
     """Return the command that makes the files, without the places of a machine."""
-
-    def shown(path: Path) -> str:
-        path, here = path.resolve(), Path.cwd().resolve()
-        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
-
     words = ["python", "-m", "sjc_debiased.evaluation.results", shown(run_root), shown(out)]
     words += ["--study_key", shown(study_key), "--answers", *map(shown, answers)] if study_key else []
     words += ["--labels", shown(labels)] if labels else []
     return shlex.join(words)
 
 
-def _made_by(runs: list[Measured], command: str) -> str:
+def made_by_words(runs: list[Measured], command: str) -> str:
     """Return what made the files: the command, and commits and weights of runs, measurements and this."""
 
     def of_all(values: Iterable[object]) -> str:

@@ -19,9 +19,14 @@ LOGGED = (
 )
 
 
+def names_of(step: Step) -> list[str]:
+    """Return the names of what `measure` returns: `LOGGED`, and the losses that this scene has beside it."""
+    return [*LOGGED, *(f"{name}_loss" for name in step.losses)]
+
+
 @torch.no_grad()
 def measure(step: Step) -> Tensor:
-    """Return the values of `LOGGED` and the depth loss as one tensor on the device, without reading them."""
+    """Return the values of `names_of` as one tensor on the device, without reading them."""
     magnitude = step.direction.abs()
     clipped = magnitude > step.clip_value if step.clip_value is not None else magnitude < 0
     latent = step.rendering.latent
@@ -35,6 +40,6 @@ def measure(step: Step) -> Tensor:
             latent.std(),
             step.rendering.opacity.mean(),
             step.rendering.emptiness,
-            step.sigma.new_zeros(()) if step.depth_term is None else step.depth_term,
+            *step.losses.values(),
         ]
     )

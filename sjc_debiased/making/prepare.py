@@ -35,6 +35,7 @@ from sjc_debiased.models.loading import check_loras, check_prompts, load_model
 from sjc_debiased.models.machine import Machine
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import Resolved
+from sjc_debiased.options.forms import clip_rule
 from voxnerf.settings import Kernel
 from voxnerf.trial import usable_kernel
 
@@ -157,6 +158,7 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
     folder = work.options.machine.resume or find_run(run_root, run, precision)
     if folder is None:
         about = record(list(work.command), prompts, work.choice, machine)
+        about |= {"clip_rule": clip_rule(work.choice.profile, run.guidance, run.settings.clip)}
         if n := work.options.basic.best_of:
             about |= {"best_of": n}
         folder = find_or_create_run(run_root, run, about, precision)

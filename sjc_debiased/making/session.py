@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sjc_debiased.clipping import clipped_share, say_clipped
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
 from sjc_debiased.folder.checkpoints import remove_partial_files, save_checkpoint
@@ -28,7 +29,7 @@ from sjc_debiased.folder.runs import (
     write_json,
 )
 from sjc_debiased.guidance import TrainedGuidance
-from sjc_debiased.making.logged import LOGGED, measure
+from sjc_debiased.making.logged import measure, names_of
 from sjc_debiased.making.pictures import (
     TURNTABLE_FRAMES,
     save_contact_sheet,
@@ -151,11 +152,15 @@ class Session:
             "rendering_time_s": round(finished - optimized, 1),
             "resumed_at_step": self._resumed_at,
         }
+        share = clipped_share(RunReader(self.folder).stats())
+        result |= {} if share is None else {"clipped_share": round(share, 6)}
         write_json(self.folder / FINISHED, result)
         tqdm.write(
             f"done in {finished - self._began:.0f} s ({optimized - self._began:.0f} s optimisation, "
             f"{finished - optimized:.0f} s turntable and mesh): {self.folder}"
         )
+        if share is not None:
+            tqdm.write(say_clipped(share))
         if "error" in mesh:
             print(f"warning: no mesh was written. {mesh['error']}", file=sys.stderr)
 
@@ -189,8 +194,8 @@ class Session:
                 "elevation_deg": round(camera.elevation_deg, 3),
                 "view": self.views[step.step],
                 "clip_value": step.clip_value,
-                **dict(zip(LOGGED, values)),
-                "depth_loss": None if step.depth_term is None else values[-1],
+                "depth_loss": None,
+                **dict(zip(names_of(step), values)),
             }
             rows.append(row)
             if not np.isfinite([row["latent_std"], row["direction_rms"]]).all():

@@ -16,6 +16,7 @@ from sjc_debiased.models.pipelines import check_name, pipeline_of
 from sjc_debiased.models.tensor_files import PICKLES, ModelError
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.profiles import Profile, load_profile
+from sjc_debiased.settings import GuidanceForm
 
 OUT_OF_REACH = "out of reach"
 _MIB = 2**20
@@ -161,6 +162,19 @@ def identify(choice: Choice, local_files_only: bool = False) -> str:
 def weights_of(identified: str) -> str:
     """Return the fingerprint of the model itself, whose autoencoder LoRAs do not change."""
     return identified.partition(_PLUS_LORA)[0]
+
+
+def check_guidance(form: GuidanceForm, choice: Choice) -> None:
+    """Refuse VSD on a model of pixels, of whose U-Net no second model is made; asks its index or name alone.
+
+    Raises:
+        OptionError: names the model.
+    """
+    if form == "vsd" and pipeline_of(choice.location).pixels:
+        raise OptionError(
+            "--guidance_form vsd makes its second model of the U-Net of a Stable Diffusion. --model "
+            f"{choice.name} is DeepFloyd IF. Choose another model, or --guidance_form sds."
+        )
 
 
 def check_words(prompt: str, choice: Choice) -> None:

@@ -26,6 +26,7 @@ class Pipeline:
         tokenizers: the files of its tokenizer, in either of two forms.
         patterns: what `hf download --include` takes to fetch no more than a run needs.
         profile: what it needs to be used for 3D.
+        pixels: its pictures are RGB and not latents; VSD makes no second model of its U-Net.
         reads_ahead: its text encoder is too large to stay: it reads all prompts first, and what it has read
             is kept on the disk, so that a run of known prompts needs no weights of it.
         terms: what must be done before the hub gives its files.
@@ -36,6 +37,7 @@ class Pipeline:
     tokenizers: tuple[tuple[str, ...], ...]
     patterns: tuple[str, ...]
     profile: Profile
+    pixels: bool = False
     reads_ahead: bool = False
     terms: str = ""
 
@@ -69,6 +71,7 @@ DEEPFLOYD_IF = Pipeline(
         "unet/diffusion_pytorch_model*.safetensors",
     ),
     profile=profiles.DEEPFLOYD_IF,
+    pixels=True,
     reads_ahead=True,
     terms="DeepFloyd's models are for non-commercial research, and the hub gives them to whoever accepts "
     "that: log in at https://huggingface.co, accept the licence on "

@@ -107,7 +107,7 @@ class SJCOptions:
     """The numbers of SJC: guidance, the start, the losses, the optimiser."""
 
     guidance: Annotated[float | None, _models("guidance"), arg(aliases=["--sd.scale"])] = None
-    """Classifier-free guidance scale; 7.5 without it with --guidance_form vsd."""
+    """Classifier-free guidance scale; without it 101 for SD with --guidance_form sds, 7.5 with vsd."""
     var_red: Annotated[
         FlagConversionOff[bool | None],
         arg(metavar="{True,False}", help_behavior_hint=f"(default: {GuidanceSettings.var_red})"),

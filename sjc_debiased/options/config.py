@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.options.command import Basic, MethodOptions, OptionError, Options, SJCOptions
+from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.presets import PRESETS, Method
 from sjc_debiased.options.profiles import Profile
@@ -41,7 +42,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("a share of the steps in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step",)),
 )
 """What numbers must be, by the names of their options."""
-_VSD_SCALE, _VSD_LR = 7.5, 1e-4  # ProlificDreamer's
+_VSD_LR = 1e-4  # ProlificDreamer's
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,10 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     preset, method = _method(o.basic, o.method)
     framework = FRAMEWORKS[method.framework] if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
-    clip = dict(zip(("clip_start", "clip_end"), _clip(o.method, method, profile)))
-    numbers: dict[str, Any] = vars(profile) | framework | given | clip
-    numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers)
+    numbers: dict[str, Any] = vars(profile) | framework | given
+    numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers, profile)
+    bounds = clip_bounds(profile, numbers["guidance_form"], numbers["weighting"], numbers["guidance"])
+    numbers |= dict(zip(("clip_start", "clip_end"), _clip(o.method, method, bounds)))
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
     viewing = part(Viewing, numbers)
@@ -152,9 +154,11 @@ def _prompting(o: MethodOptions, method: Method, profile: Profile) -> Prompting:
     return replace(told, masked_lm=masked_lm, keep=o.keep, pmi_normalized=o.pmi_normalized)
 
 
-def _guidance(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     """Return what belongs to the form of guidance; None is what another form does not have."""
     form = numbers.get("guidance_form", GuidanceSettings.guidance_form)
+    scale = guidance_scale(profile, form) if o.guidance is None else o.guidance
+    told = {"guidance_form": form, "guidance": scale}
     forms = {"weighting": ("sds", "vsd"), "vsd_model": ("vsd",), "vsd_lr": ("vsd",)}
     for name, those in forms.items():
         if getattr(o, name) is not None and form not in those:
@@ -163,10 +167,10 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
                 f"out, or add --guidance_form {those[0]}."
             )
     if form == "paas":
-        return {"weighting": None}
+        return told | {"weighting": None}
     weighting = numbers.get("weighting", "sds")
     if form == "sds":
-        return {"weighting": weighting}
+        return told | {"weighting": weighting}
     no_render = "True with --guidance_form vsd, which subtracts no render"
     kind, lr = o.vsd_model or "lora", _VSD_LR if o.vsd_lr is None else o.vsd_lr
     _require(o.var_red is not False, "--var_red", no_render, o.var_red)
@@ -176,8 +180,7 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
             "--vsd_model lora needs the package peft. It is not installed. Install it: pip install peft, or "
             "choose --vsd_model copy."
         )
-    scale = _VSD_SCALE if o.guidance is None else o.guidance
-    return {"weighting": weighting, "vsd_model": kind, "vsd_lr": lr, "guidance": scale}
+    return told | {"weighting": weighting, "vsd_model": kind, "vsd_lr": lr}
 
 
 def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:
@@ -234,9 +237,9 @@ def _method(basic: Basic, o: MethodOptions) -> tuple[str, Method]:
     return next((name for name, m in PRESETS.items() if m == method), "custom"), method
 
 
-def _clip(o: MethodOptions, method: Method, profile: Profile) -> tuple[float | None, float | None]:
-    start = profile.clip_start if o.clip_start is None else o.clip_start
-    end = profile.clip_end if o.clip_end is None else o.clip_end
+def _clip(o: MethodOptions, method: Method, bounds: tuple[float, float]) -> tuple[float | None, float | None]:
+    start = bounds[0] if o.clip_start is None else o.clip_start
+    end = bounds[1] if o.clip_end is None else o.clip_end
     if method.clip == "none":
         if o.clip_start is not None or o.clip_end is not None:
             raise OptionError(

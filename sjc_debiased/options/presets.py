@@ -14,10 +14,13 @@ PresetName = Literal[
     "static-low",
     "static-high",
     "dreamfusion-sd",
+    "dreamfusion-sd-score-only",
     "dreamfusion-sd-dsds",
     "dreamfusion-if",
+    "dreamfusion-if-score-only",
     "dreamfusion-if-dsds",
     "magic3d",
+    "magic3d-score-only",
     "magic3d-dsds",
 ]
 FrameworkName = Literal["dreamfusion-sd", "dreamfusion-if", "magic3d"]
@@ -46,12 +49,15 @@ PRESETS: dict[PresetName, Method] = {
     "static-low": Method("static-low", "dsds", remove_words=True),
     "static-high": Method("static-high", "dsds", remove_words=True),
     "dreamfusion-sd": Method("none", "sjc", remove_words=False, framework="dreamfusion-sd"),
+    "dreamfusion-sd-score-only": Method("dynamic", "sjc", remove_words=False, framework="dreamfusion-sd"),
     "dreamfusion-sd-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-sd"),
     "dreamfusion-if": Method("none", "sjc", remove_words=False, framework="dreamfusion-if"),
+    "dreamfusion-if-score-only": Method("dynamic", "sjc", remove_words=False, framework="dreamfusion-if"),
     "dreamfusion-if-dsds": Method("dynamic", "dsds", remove_words=True, framework="dreamfusion-if"),
     "magic3d": Method("none", "sjc", remove_words=False, framework="magic3d"),
+    "magic3d-score-only": Method("dynamic", "sjc", remove_words=False, framework="magic3d"),
     "magic3d-dsds": Method("dynamic", "dsds", remove_words=True, framework="magic3d"),
 }
 """The rows of the paper's tables: Table 1 (sjc, dsds-preserved, dsds), Figs. 7/13 (score-only,
-prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds). Fig. 10 is
-dreamfusion-if, without and with score debiasing alone (--score_debias)."""
+prompt-only), Figs. 8/14 (prompt-only has no clipping, static-low, static-high, dsds). Figs. 10
+and 11 are dreamfusion-if and magic3d, each beside its -score-only (App. A.4)."""

@@ -26,6 +26,7 @@ class Profile:
     Attributes:
         resolution, half_size: of the voxel grid, voxels and scene units.
         n_steps, guidance: optimisation steps and classifier-free guidance scale.
+        guidance_sds: the same of SDS and its frameworks (`forms.guidance_scale`); 0 for `guidance`.
         emptiness_weight: of the emptiness loss, before its multiplier.
         emptiness_multiplier: its factor in the late part of a run.
         timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
@@ -34,6 +35,8 @@ class Profile:
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
+        clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
+            direction of PAAS, and other forms' follow from them (`forms.clip_bounds`).
         front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
         masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
             hub name.
@@ -45,6 +48,7 @@ class Profile:
     half_size: float = GridConfig.half_size
     n_steps: int = Settings.n_steps
     guidance: float = GuidanceSettings.scale
+    guidance_sds: float = 0.0
     emptiness_weight: float = Settings.emptiness_weight
     emptiness_multiplier: float = Settings.emptiness_multiplier
     timesteps: tuple[str, ...] = ()
@@ -55,17 +59,19 @@ class Profile:
     color_scale: float = GridConfig.color_scale
     clip_start: float = 2.0
     clip_end: float = 8.0
+    clip_published: bool = False
     front_half_deg: float = DSDS_VIEWS.front_half_deg
     masked_lm: str = "google-bert/bert-base-uncased"
     known_words: tuple[str, ...] = ()
     why: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-STABLE_DIFFUSION = Profile()
+STABLE_DIFFUSION = Profile(guidance_sds=101.0, clip_published=True)
 DEEPFLOYD_IF = Profile(
     guidance=21.0,
     clip_start=0.5,
     clip_end=2.0,
+    clip_published=True,
     why={
         "guidance": "threestudio's 20 for IF, which counts from the conditional side (`denoiser.guided`)",
         "clip_start": "D-SDS App. C.2: 0.5 to 2 with DeepFloyd IF, whose scores are smaller",
@@ -73,6 +79,14 @@ DEEPFLOYD_IF = Profile(
     },
 )
 """Grid, steps and emptiness are Stable Diffusion's, and untried with IF."""
+
+
+_WITH_ITS_OWN = (
+    ("guidance", "guidance_sds", 0.0),
+    ("clip_start", "clip_published", False),
+    ("clip_end", "clip_published", False),
+)
+"""What a folder's profile that has the first says of the second, unless it names it: it is not published."""
 
 
 def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
@@ -91,6 +105,7 @@ def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
         fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
+        fields = {name: value for its, name, value in _WITH_ITS_OWN if its in fields} | fields
         profile = dataclasses.replace(default, **fields)
         for name, value in vars(default).items():
             kinds = (int, float) if isinstance(value, float) else type(value)

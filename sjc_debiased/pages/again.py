@@ -10,6 +10,7 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.models.choose import ALIASES
 from sjc_debiased.options.command import MeshOptions, MethodOptions, SJCOptions
 from sjc_debiased.options.config import defaults
+from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.presets import PRESETS, PresetName
 from sjc_debiased.options.profiles import Profile, load_profile
@@ -58,6 +59,7 @@ def _if_not_given(r: dict, profile: Profile) -> dict:
     usual = {field.name: numbers[field.name] for field in fields(SJCOptions)}
     usual["timesteps"] = list(usual["timesteps"])
     usual["schedule_steps"] = r["n_steps"]
+    usual["guidance"] = guidance_scale(profile, r["guidance_form"])
     scheme = VIEW_SCHEMES[r["views"]]
     usual["front_half_deg"] = profile.front_half_deg if r["views"] == "dsds" else scheme.front_half_deg
     usual["pmi_normalized"] = MethodOptions.pmi_normalized
@@ -87,7 +89,7 @@ def _clip(r: dict, profile: Profile) -> list[str]:
     if r["preset"] not in PRESETS:
         return ["--clip.kind", "dynamic", "--clip.start", str(start), "--clip.end", str(end)]
     clip = PRESETS[r["preset"]].clip
-    low, high = profile.clip_start, profile.clip_end
+    low, high = clip_bounds(profile, r["guidance_form"], r["weighting"], r["guidance"])
     if (start, end) == {"dynamic": (low, high), "static-low": (low, low), "static-high": (high, high)}[clip]:
         return []
     return ["--clip.start", str(start), *(["--clip.end", str(end)] if clip == "dynamic" else [])]

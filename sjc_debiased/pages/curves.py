@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sjc_debiased.clipping import clipped_share, say_clipped
+
 _BINS = 240
 WIDTH, HEIGHT = 1000, 260
 """Of the drawing, in its own units; the page stretches it."""
@@ -75,8 +77,21 @@ _CHARTS = (
     ),
     ("Clipped share", "How much of the direction was beyond the bound.", {"clipped_fraction": "clipped"}),
     ("Opacity", "How much of the picture the object fills, on average.", {"opacity_mean": "opacity"}),
+    (
+        "Orientation",
+        "How far what is seen turns away from the camera, before its weight.",
+        {"orientation_loss": "orientation"},
+    ),
+    ("Sparsity", "Mean of the root of opacity² + 0.01, before its weight.", {"sparsity_loss": "sparsity"}),
+    (
+        "Normal consistency",
+        "1 - cos of the angle between neighbouring normals, before its weight.",
+        {"roughness_loss": "roughness"},
+    ),
 )
 _SHARES = ("Clipped share", "Opacity")
+_OF_SOME = ("Orientation", "Sparsity", "Normal consistency")
+"""What only scenes that have it show."""
 
 
 def bins(n_steps: int) -> list[range]:
@@ -102,13 +117,22 @@ def charts(rows: Sequence[dict], n_steps: int) -> list[Chart]:
         top = highest or 1.0
         lines = [_line(label, parts, measured[name], n_steps, top) for name, label in columns.items()]
         anything = any(values for column in measured.values() for values in column)
+        if not anything and title in _OF_SOME:
+            continue
         absent = ""
         if not rows:
             absent = "Nothing is logged yet."
         elif not anything:
             absent = "This run does not clip." if "clip_value" in columns else "It was not measured."
-        made.append(Chart(title, about, absent, top, title in _SHARES, lines))
+        said = about + (_in_all(rows) if title == "Clipped share" else "")
+        made.append(Chart(title, said, absent, top, title in _SHARES, lines))
     return made
+
+
+def _in_all(rows: Sequence[dict]) -> str:
+    """Return how much of a run was clipped, as a sentence behind others, or "" where it does not clip."""
+    share = clipped_share(row for row in rows if _number(row.get("clipped_fraction")) is not None)
+    return "" if share is None else f" In all: {say_clipped(share)}."
 
 
 def _line(label: str, parts: list[range], measured: list[list[float]], n_steps: int, top: float) -> Line:

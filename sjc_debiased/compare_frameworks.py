@@ -1,0 +1,153 @@
+"""The frameworks beside SJC, baseline beside debiased: python -m sjc_debiased.compare_frameworks.
+
+Makes the runs that are missing, measures them, and writes one table and the figures. Further options go to
+the sweep of every framework; --limit 2 --seeds 0 --n_steps 300 makes it short.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sjc_debiased.evaluation.frameworks import FRAMEWORKS, Framework, collect_all, split, table, write_figures
+from sjc_debiased.options.command import OptionError
+
+_OURS = ("presets", "guidance_form", "weighting", "timesteps", "vsd_model", "plan", "shard", "engine")
+"""The sweep's options that are set here, or would leave a part of the table out."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Run every framework that the model can, without and with score debiasing, and compare.
+
+    Every other option of a sweep holds too, --seeds and --n_steps among them.
+    """
+
+    model: str = "menagerie"
+    """As in run_sjc.py. A latent model runs all frameworks but dreamfusion-if, a pixel model that and SDS."""
+    suite: str | None = None
+    """Of prompts; menagerie for the menagerie, else dsds70."""
+    limit: int = 4
+    """Only the first so many prompts."""
+    only: tuple[str, ...] = ()
+    """Names of frameworks; all without it."""
+    device: str = "auto"
+    """auto, cpu or cuda; auto measures on the CPU."""
+    run_root: Path | None = None
+    """Parent of the frameworks' run folders; runs/MODEL-SUITE/frameworks without it."""
+    out: Path | None = None
+    """Folder that gets table and figures; results/MODEL-SUITE/frameworks without it."""
+
+
+def words_of(framework: Framework, o: CompareOptions, root: Path, rest: list[str]) -> list[str]:
+    """Return the sweep's arguments for one framework."""
+    words = ["--presets", f"{framework.baseline},{framework.debiased}", *framework.options]
+    if framework.name == "vsd" and o.model == "menagerie":
+        words += ["--vsd_model", "copy"]  # it attends too little for a LoRA on its attention
+    words += ["--model", o.model, "--suite", _suite(o), "--limit", str(o.limit), "--device", o.device]
+    return [*words, "--run_root", str(root / framework.name), *rest]
+
+
+def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
+    """Make, measure and compare; return 0: all is done, 1: some runs failed, 130: interrupted.
+
+    Raises:
+        OptionError: an option cannot be used. ValueError, RunError, BackboneError: runs cannot be measured or
+            compared.
+    """
+    from sjc_debiased import sweep
+    from sjc_debiased.evaluation import measure
+    from sjc_debiased.models.choose import choose_model
+    from sjc_debiased.models.machine import choose_machine
+    from sjc_debiased.models.pipelines import pipeline_of
+
+    choice = choose_model(o.model, choose_machine(o.device).device)
+    can, not_run = split(pipeline_of(choice.location).pixels)
+    _check(o, rest)
+    can = [f for f in can if not o.only or f.name in o.only]
+    root, out = _places(o)
+    print("\n".join(not_run), file=sys.stderr, flush=True)
+    worst = 0
+    for framework in can:
+        print(f"== {framework.name}: {framework.title}", flush=True)
+        words = words_of(framework, o, root, rest)
+        code = sweep.main(sweep.parse(words), words)
+        if code not in (0, 1):
+            return code
+        worst = max(worst, code)
+    parts = {"a_lpips"} | ({"success"} if choice.name == "menagerie" else set())
+    device = "cpu" if o.device == "auto" else o.device
+    for framework in can:
+        measure.main(root / framework.name, tuple(p for p in measure.PARTS if p not in parts), device=device)
+    _write(root, out, not_run, argv)
+    return worst
+
+
+def _write(root: Path, out: Path, not_run: list[str], argv: list[str]) -> None:
+    from sjc_debiased.evaluation.results import made_by_words, shown
+
+    found = collect_all(root)
+    words = (shown(Path(word)) if Path(word).is_absolute() else word for word in argv)
+    command = shlex.join(["python", "-m", "sjc_debiased.compare_frameworks", *words])
+    made_by = made_by_words([run for runs in found.values() for run in runs], command)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    made = table(found, not_run)
+    made.write(out, made_by)
+    write_figures(found, out / "figures", made_by)
+    print(made.markdown())
+    print("\n".join(not_run), file=sys.stderr)
+    print(f"{out / 'frameworks.md'}, {out / 'figures'}")
+
+
+def _check(o: CompareOptions, rest: list[str]) -> None:
+    """Refuse what would make another table.
+
+    Raises:
+        OptionError: an option is set here, or a framework is not known.
+    """
+    for word in rest:
+        if word.partition("=")[0].lstrip("-").replace("-", "_") in _OURS and word.startswith("--"):
+            raise OptionError(
+                f"a comparison of frameworks sets --{', --'.join(_OURS)} itself. Received {word}. Leave it "
+                "out, or make these runs with scripts/run_prompts.sh."
+            )
+    names = [f.name for f in FRAMEWORKS]
+    if unknown := [name for name in o.only if name not in names]:
+        raise OptionError(f"--only must be of {', '.join(names)}. It is {unknown[0]}. Check the spelling.")
+
+
+def _suite(o: CompareOptions) -> str:
+    return o.suite or ("menagerie" if o.model == "menagerie" else "dsds70")
+
+
+def _places(o: CompareOptions) -> tuple[Path, Path]:
+    name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}"
+    default = Path(name) / "frameworks"
+    return o.run_root or "runs" / default, o.out or "results" / default
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; return `compare`'s code, or 2 where something is refused."""
+    import tyro
+
+    from sjc_debiased.evaluation.a_lpips import BackboneError
+    from sjc_debiased.folder.runs import RunError
+
+    options, rest = tyro.cli(
+        CompareOptions,
+        args=argv,
+        prog="python -m sjc_debiased.compare_frameworks",
+        use_underscores=True,
+        return_unknown_args=True,
+    )
+    try:
+        return compare(options, rest, argv)
+    except (OSError, ValueError, RunError, BackboneError) as problem:
+        print(problem, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""The paper's other frameworks, each without and with score debiasing: one table, and Figs. 9, 10, 11, 15."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+
+from prompts.suites import has_face
+from sjc_debiased.clipping import clipped_share, say_clipped
+from sjc_debiased.evaluation.collect import Measured, collect, difference, mean_of, rate_of
+from sjc_debiased.evaluation.examples import examples
+from sjc_debiased.evaluation.figures import Figure, course, strip, write_captions
+from sjc_debiased.evaluation.intervals import NONE, number, percent
+from sjc_debiased.evaluation.tables import Table, faces
+from sjc_debiased.making.pictures import write_png
+from sjc_debiased.options.presets import PresetName
+
+_LATENT, _PIXEL = "a latent model (--model menagerie, sd15)", "a pixel model (--model DeepFloyd/IF-I-XL-v1.0)"
+_RANGE = ("--timesteps", "20", "981")
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One framework: what makes its baseline and, on the same prompts and seeds, its debiased runs.
+
+    Attributes:
+        name: of its runs' folder and of its figure.
+        title: what it is, and where the paper shows it.
+        baseline, debiased: presets; score debiasing alone, as in App. A.4.
+        options: of every run beside the preset.
+        pixels: the family of models that it needs: False latents, True pixels, None either.
+    """
+
+    name: str
+    title: str
+    baseline: PresetName
+    debiased: PresetName
+    options: tuple[str, ...] = ()
+    pixels: bool | None = None
+
+
+FRAMEWORKS = (
+    Framework(
+        *("sds", "SDS guidance on SJC's field", "sjc", "score-only"),
+        options=("--guidance_form", "sds", *_RANGE),
+    ),
+    Framework(
+        *("vsd", "VSD guidance on SJC's field (Fig. 9 is ProlificDreamer's)", "sjc", "score-only"),
+        options=("--guidance_form", "vsd", *_RANGE),
+        pixels=False,
+    ),
+    Framework(
+        *("dreamfusion-sd", "DreamFusion on latents", "dreamfusion-sd", "dreamfusion-sd-score-only"),
+        pixels=False,
+    ),
+    Framework(
+        *("dreamfusion-if", "DreamFusion on pixels (Fig. 10)", "dreamfusion-if", "dreamfusion-if-score-only"),
+        pixels=True,
+    ),
+    Framework(
+        *("magic3d", "Magic3D, coarse stage (Fig. 11)", "magic3d", "magic3d-score-only"),
+        pixels=False,
+    ),
+)
+_COURSE_OF = "magic3d"  # Fig. 15
+
+
+def split(pixels: bool) -> tuple[list[Framework], list[str]]:
+    """Return the frameworks that a family of models can run, and of the others why not, in sentences.
+
+    Args:
+        pixels: whether the model's pictures are RGB and not latents.
+    """
+    can = [f for f in FRAMEWORKS if f.pixels in (None, pixels)]
+    needs = [(f, _PIXEL if f.pixels else _LATENT) for f in FRAMEWORKS if f not in can]
+    return can, [f"NOT RUN: {f.name} ({f.title}) needs {what}" for f, what in needs]
+
+
+def collect_all(root: Path) -> dict[str, list[Measured]]:
+    """Return the measured runs of every framework that has some, from `root/NAME`.
+
+    Raises:
+        ValueError, RunError: as `collect`.
+    """
+    found = {f.name: collect(root / f.name) for f in FRAMEWORKS if (root / f.name).is_dir()}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
+    """Return success rate, A-LPIPS and clipped share, each framework's baseline beside its debiased runs.
+
+    Args:
+        found: of `collect_all`. not_run: of `split`, for the note.
+    """
+    rows, idle = [], []
+    for f in (f for f in FRAMEWORKS if f.name in found):
+        runs = found[f.name]
+        for preset in (f.baseline, f.debiased):
+            rows.append((f.title, preset, *_figures(runs, preset)))
+        rows.append((f.title, f"{f.debiased} − {f.baseline}, paired", *_changes(runs, f)))
+        share = _share(runs, f.debiased)
+        idle += [f.name] if share is not None and "nothing" in say_clipped(share) else []
+    head = ("framework", "preset", "objects", "prompts", "one face, in front", "one face, anywhere")
+    head += ("A-LPIPS VGG", "coverage", "clipped share")
+    note = (
+        "Score debiasing alone, as in App. A.4; the same prompts and seeds. Means and rates with 95 % "
+        "intervals over prompts. The faces are those of the menagerie's judge, of prompts that have one. "
+        "Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: mean over runs and "
+        "steps. The paper gives no numbers for these."
+    )
+    if idle:
+        known = "their debiased runs are their baselines" if len(idle) > 1 else "its runs are its baseline's"
+        note = f"**Finding: the bound does nothing with {', '.join(idle)}: {known}.** {note}"
+    note = " ".join([note, *(f"{said}." for said in not_run)])
+    return Table("frameworks", "Other frameworks, without and with score debiasing", note, head, rows)
+
+
+def write_figures(found: dict[str, list[Measured]], folder: Path, made_by: str) -> list[Figure]:
+    """Write each framework's views, baseline above debiased, and how an object of Magic3D comes to be."""
+    made = []
+    for f in (f for f in FRAMEWORKS if f.name in found):
+        drawn = strip(found[f.name], (f.baseline, f.debiased))
+        if drawn:
+            write_png(folder / f"{f.name}.png", drawn[0], made_by)
+            made.append(Figure(f"{f.name}.png", f.title, f"Views over 360°. Prompts: {drawn[1]}."))
+        chosen, rule = examples(found[f.name], (f.baseline, f.debiased), 1)
+        if f.name == _COURSE_OF and chosen:
+            one = {r.preset: r for r in found[f.name] if (r.prompt, r.seed) == chosen[0]}
+            both = np.concatenate([course(one[preset]) for preset in (f.baseline, f.debiased)])
+            write_png(folder / "fig_15.png", both, made_by)
+            caption = f"{chosen[0][0]}, seed {chosen[0][1]} ({rule}): what training saw."
+            made.append(Figure("fig_15.png", "How an object of Magic3D comes into being (Fig. 15)", caption))
+    write_captions(made, folder, made_by)
+    return made
+
+
+def _share(runs: list[Measured], preset: str) -> float | None:
+    """Return the mean over a preset's runs of what was clipped, or None where they do not clip."""
+    shares = [clipped_share(r.files.stats()) for r in runs if r.preset == preset]
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _figures(runs: list[Measured], preset: str) -> tuple[str, ...]:
+    prompts = [r.prompt for r in runs if r.preset == preset]
+    share = _share(runs, preset)
+    with_face = [r for r in runs if has_face(r.prompt)]
+    return (
+        *(str(len(prompts)), str(len({*prompts}))),
+        *(percent(rate_of(with_face, preset, faces(attrgetter(name)))) for name in ("success", "one_face")),
+        number(mean_of(runs, preset, lambda m: m.get("a_lpips_vgg"))),
+        number(mean_of(runs, preset, lambda m: m["coverage"]), 3),
+        NONE if share is None else say_clipped(share),
+    )
+
+
+def _changes(runs: list[Measured], f: Framework) -> tuple[str, ...]:
+    pair, with_face = (f.debiased, f.baseline), [r for r in runs if has_face(r.prompt)]
+    covered = difference(runs, *pair, lambda m: m["coverage"])
+    gains = [difference(with_face, *pair, faces(attrgetter(n)), most=1) for n in ("success", "one_face")]
+    return (
+        *((str(covered.n), str(covered.clusters)) if covered else ("0", "0")),
+        *(percent(gain, sign=True) for gain in gains),
+        number(difference(runs, *pair, lambda m: m.get("a_lpips_vgg")), sign=True),
+        number(covered, 3, sign=True),
+        NONE,
+    )

@@ -1,0 +1,122 @@
+"""The frameworks side by side: the table comes out of runs of tiny models, and says what did not run."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from sjc_debiased import compare_frameworks
+from sjc_debiased.compare_frameworks import CompareOptions, main, words_of
+from sjc_debiased.evaluation import measure
+from sjc_debiased.evaluation.frameworks import FRAMEWORKS, split
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.sweep import parse
+from tests.small_models import write_if
+
+SHORT = ("--seeds", "0", "--n_steps", "4", "--resolution", "12", "--mesh.faces", "200", "--mesh.texture", "0")
+LATENT = ("sds", "vsd", "dreamfusion-sd", "magic3d")
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Return a function that compares on a model, with a distance for LPIPS's; it returns code and places."""
+    pytest.importorskip("matplotlib")
+    suite = {"about": "a test", "prompts": [{"prompt": "a smiling cat", "face": True}]}
+    (tmp_path / "one.json").write_text(json.dumps(suite))
+    monkeypatch.setattr(measure, "a_lpips", lambda images, net, *_, **__: images.std().item())
+
+    def call(model, *more):
+        runs, out = tmp_path / "runs", tmp_path / "out"
+        words = ("--suite", str(tmp_path / "one.json"), "--run_root", str(runs), "--out", str(out))
+        device = ("--device", "cpu", "--precision", "float32")
+        return main(["--model", str(model), *words, *device, *SHORT, *more]), runs, out
+
+    return call
+
+
+def profiled(model, folder, **profile):
+    shutil.copytree(model, folder)
+    (folder / "profile.json").write_text(json.dumps({"emptiness_weight": 1.0} | profile))
+    return folder
+
+
+def test_the_table_comes_out_of_runs(compared, eps_folder, tmp_path, capsys):
+    """Bounds that all are beyond, or that none is: as the table says it, so say the runs' own logs."""
+    model = profiled(eps_folder, tmp_path / "model", guidance=2.0, clip_start=1e-6, clip_end=2e-6)
+    code, runs, out = compared(model)
+    assert code == 0
+    said = capsys.readouterr()
+    assert "NOT RUN: dreamfusion-if (DreamFusion on pixels (Fig. 10)) needs a pixel model" in said.err
+    assert sorted(p.name for p in runs.iterdir()) == sorted(LATENT)
+    with (out / "frameworks.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert len(rows) == 3 * len(LATENT)
+    by_title = {f.title: f for f in FRAMEWORKS}
+    for row in rows:
+        framework = by_title[row["framework"]]
+        assert (row["objects"], row["prompts"]) == ("1", "1")
+        assert row["one face, in front"] == "–", "no judge knows this model"
+        if row["preset"].endswith("paired"):
+            continue
+        (folder,) = (runs / framework.name).glob(f"*-{row['preset']}-a-smiling-cat-seed0")
+        run = RunReader(folder)
+        assert row["A-LPIPS VGG"].startswith(f"{run.metrics['a_lpips_vgg']:.4f}")
+        assert row["clipped share"] == ("–" if row["preset"] == framework.baseline else "clipped 100.0 %")
+        assert run.result.get("clipped_share") == (None if row["preset"] == framework.baseline else 1)
+    form = {name: RunReader(next((runs / name).glob("0*"))).options["guidance_form"] for name in LATENT}
+    assert form == {"sds": "sds", "vsd": "vsd", "dreamfusion-sd": "sds", "magic3d": "sds"}
+    figures = {p.stem for p in (out / "figures").glob("*.png")}
+    assert figures == {*LATENT, "fig_15"}
+    text = (out / "frameworks.md").read_text()
+    assert "Finding" not in text
+    assert "NOT RUN: dreamfusion-if" in text
+    assert "Made by `python -m sjc_debiased.compare_frameworks --model model --suite one.json " in text
+
+
+def test_pixels_and_a_bound_that_does_nothing(compared, bert_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_if(tmp_path / "if")
+    model = profiled(tmp_path / "if", tmp_path / "model", clip_start=1e6, clip_end=2e6)
+    code, runs, out = compared(model, "--only", "dreamfusion-if")
+    assert code == 0
+    assert [p.name for p in runs.iterdir()] == ["dreamfusion-if"]
+    text = (out / "frameworks.md").read_text()
+    assert "| clipped 0.0 %: the bound does nothing here |" in text
+    assert "**Finding: the bound does nothing with dreamfusion-if: its runs are its baseline's.**" in text
+    assert text.count("NOT RUN: ") == 3
+    said = capsys.readouterr()
+    assert "clipped 0.0 %: the bound does nothing here" in said.out + said.err
+    baseline, debiased = sorted((runs / "dreamfusion-if").glob("0*"))
+    assert RunReader(debiased).result["clipped_share"] == 0
+    assert "clipped_share" not in RunReader(baseline).result
+
+
+def test_each_framework_runs_on_the_family_that_it_needs():
+    on = {pixels: [f.name for f in split(pixels)[0]] for pixels in (False, True)}
+    assert on == {False: [*LATENT], True: ["sds", "dreamfusion-if"]}
+    assert all(said.startswith("NOT RUN: ") for said in split(True)[1])
+
+
+def test_what_a_framework_is_told(tmp_path):
+    """Its own options, and the person's behind them."""
+    vsd = next(f for f in FRAMEWORKS if f.name == "vsd")
+    o = parse(words_of(vsd, CompareOptions(limit=2), tmp_path, ["--n_steps", "7"]))
+    assert (o.presets, o.limit, o.suite, o.run.basic.n_steps) == ("sjc,score-only", 2, "menagerie", 7)
+    assert (o.run.sjc.guidance_form, o.run.sjc.vsd_model) == ("vsd", "copy")
+    assert o.run.sjc.timesteps == ("20", "981")
+    assert o.run.basic.run_root == tmp_path / "vsd"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--presets", "sjc"], "sets --presets"),
+        (["--guidance-form=paas"], "Received --guidance-form=paas"),
+        (["--only", "sjc"], "--only must be of sds, vsd"),
+    ],
+)
+def test_what_would_make_another_table_is_refused(words, message, capsys, eps_folder, monkeypatch):
+    monkeypatch.setattr(compare_frameworks, "words_of", None)
+    assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
+    assert message in capsys.readouterr().err
