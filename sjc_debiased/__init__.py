@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from prompts.debias import debias_prompt
     from prompts.masked_lm import Bert
     from prompts.views import DSDS_VIEWS
-    from sjc_debiased.clipping import ClipSchedule, clip
+    from sjc_debiased.clipping import clip
     from sjc_debiased.library import generate, load
+    from sjc_debiased.schedules import ClipSchedule
 
 __version__ = "0.1.0"
 __all__ = ["DSDS_VIEWS", "Bert", "ClipSchedule", "clip", "debias_prompt", "generate", "load"]
@@ -21,7 +22,7 @@ __all__ = ["DSDS_VIEWS", "Bert", "ClipSchedule", "clip", "debias_prompt", "gener
 _HOMES = {
     "DSDS_VIEWS": "prompts.views",
     "Bert": "prompts.masked_lm",
-    "ClipSchedule": "sjc_debiased.clipping",
+    "ClipSchedule": "sjc_debiased.schedules",
     "clip": "sjc_debiased.clipping",
     "debias_prompt": "prompts.debias",
     "generate": "sjc_debiased.library",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 TIMESTEPS = (10, 970)  # SJC draws timesteps uniformly from [10, 970), without annealing
@@ -21,7 +22,7 @@ class Conditioning:
         parts: tensors [n, ...], such as text embeddings [n, tokens, width].
     """
 
-    parts: tuple[Tensor, ...]
+    parts: tuple[Shaped[Tensor, "n ..."], ...]
 
     def __len__(self) -> int:
         return len(self.parts[0])
@@ -61,7 +62,9 @@ class Denoiser(Protocol):
         """
         ...
 
-    def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
+    def draw_sigma(
+        self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS
+    ) -> Float[Tensor, ""]:
         """Draw a noise level as the model's training drew them, a scalar on its device.
 
         Args:
@@ -70,7 +73,13 @@ class Denoiser(Protocol):
         """
         ...
 
-    def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:
+    def denoise(
+        self,
+        noised: Float[Tensor, "n c h w"],
+        sigma: Float[Tensor, "n"],
+        cond: Conditioning,
+        scale: Float[Tensor, "n"],
+    ) -> Float[Tensor, "n c h w"]:
         """Return D(noised; sigma), guided and without gradient: [n, c, h, w].
 
         Args:
@@ -79,7 +88,7 @@ class Denoiser(Protocol):
         """
         ...
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n c size size"]:
         """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
 
         Args:
@@ -88,12 +97,12 @@ class Denoiser(Protocol):
         """
         ...
 
-    def decode(self, picture: Tensor) -> Tensor:
+    def decode(self, picture: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 height width"]:
         """Return the RGB images of pictures, float32 [n, 3, H, W] in [-1, 1], without gradient."""
         ...
 
 
-def sigma_table(alphas_cumprod: Tensor) -> Tensor:
+def sigma_table(alphas_cumprod: Float[Tensor, "timesteps"]) -> Float[Tensor, "timesteps"]:
     """Return sigma of every timestep, sqrt((1 - abar) / abar), ascending.
 
     0.0291672 at timestep 0 and 14.614641 at 999 for Stable Diffusion's schedule.
@@ -102,7 +111,12 @@ def sigma_table(alphas_cumprod: Tensor) -> Tensor:
     return ((1 - abar) / abar).sqrt().float()
 
 
-def denoised_by(output: Tensor, noised: Tensor, sigma: Tensor, v_prediction: bool) -> Tensor:
+def denoised_by(
+    output: Float[Tensor, "n c h w"],
+    noised: Float[Tensor, "n c h w"],
+    sigma: Float[Tensor, "n 1 1 1"],
+    v_prediction: bool,
+) -> Float[Tensor, "n c h w"]:
     """Return D(noised; sigma) of what a network answers to noised / sqrt(1 + sigma^2): eps, or v.
 
     Args:
@@ -114,14 +128,20 @@ def denoised_by(output: Tensor, noised: Tensor, sigma: Tensor, v_prediction: boo
     return noised - sigma * ((output + sigma * scaled) / (1 + sigma**2).sqrt())
 
 
-def nearest_timestep(sigmas: Tensor, sigma: Tensor) -> Tensor:
+def nearest_timestep(
+    sigmas: Float[Tensor, "timesteps"], sigma: Float[Tensor, "*shape"]
+) -> Int64[Tensor, "*shape"]:
     """Return the timestep whose sigma is nearest, int64, of the shape of `sigma`; no device sync."""
     above = torch.searchsorted(sigmas, sigma.contiguous()).clamp(1, len(sigmas) - 1)
     closer_below = (sigma - sigmas[above - 1]) <= (sigmas[above] - sigma)
     return above - closer_below.long()
 
 
-def guided(unconditional: Tensor, conditional: Tensor, scale: Tensor | float) -> Tensor:
+def guided(
+    unconditional: Float[Tensor, "n c h w"],
+    conditional: Float[Tensor, "n c h w"],
+    scale: Float[Tensor, "n 1 1 1"] | float,
+) -> Float[Tensor, "n c h w"]:
     """Return unconditional + scale * (conditional - unconditional): classifier-free guidance.
 
     This is SJC's form. D-SDS Eq. 3 writes conditional + s * (conditional - unconditional), which is the

@@ -7,6 +7,7 @@ SJC's emptiness and the orientation of lit fields are computed where the rays ar
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.settings import DepthLoss, Settings
@@ -14,7 +15,9 @@ from sjc_debiased.settings import DepthLoss, Settings
 _CENTER_SHARE = 50 / 64  # 50 of 64 rows and columns are the centre
 
 
-def center_depth_loss(depth: Tensor, form: DepthLoss = Settings.depth_loss) -> Tensor:
+def center_depth_loss(
+    depth: Float[Tensor, "h w"], form: DepthLoss = Settings.depth_loss
+) -> Float[Tensor, ""]:
     """Return -log(difference of mean depth between the border and the centre of the picture).
 
     It asks for an object that is nearer than what surrounds it. "published" has the sign of SJC's code,
@@ -37,7 +40,7 @@ def center_depth_loss(depth: Tensor, form: DepthLoss = Settings.depth_loss) -> T
     return -torch.log(torch.where(gap > 0, gap, torch.ones_like(gap)))
 
 
-def sparsity_loss(opacity: Tensor) -> Tensor:
+def sparsity_loss(opacity: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """Return the mean of sqrt(opacity^2 + 0.01), scalar: threestudio's, for DreamFusion and Magic3D.
 
     0.1 for an empty picture, 1.005 for a full one. Its slope falls to 0 where the opacity does.

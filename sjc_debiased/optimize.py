@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.clipping import clip
@@ -54,11 +55,11 @@ class Step:
 
     step: int
     camera: Camera
-    sigma: Tensor
+    sigma: Float[Tensor, ""]
     rendering: Rendering
-    direction: Tensor
+    direction: Float[Tensor, "1 c h w"]
     clip_value: float | None
-    losses: dict[str, Tensor]
+    losses: dict[str, Float[Tensor, ""]]
 
 
 def make_optimizer(field: Field, settings: Settings) -> torch.optim.Adamax:
@@ -66,7 +67,7 @@ def make_optimizer(field: Field, settings: Settings) -> torch.optim.Adamax:
     return torch.optim.Adamax(field.parameter_groups(settings.lr, settings.background_lr))
 
 
-def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Tensor, Step]:
+def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Float[Tensor, "n c h w"], Step]:
     """Do the next step of D-SDS on a scene: yield what the 2D model is asked, and take its answer.
 
     Whatever is random is a function of the scene's seed and the number of the step.

@@ -68,6 +68,34 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class ClipSchedule:
+    """Bound the direction by a value that grows linearly from `start` to `end` (D-SDS Sec. 4.1).
+
+    `start == end` is static clipping, `None` for both is no clipping. The unit is that of `direction`:
+    predicted noise. Stable Diffusion: 2 -> 8; DeepFloyd IF: 0.5 -> 2 (App. C.2). With SDS and VSD
+    it bounds w(t) times the direction, as threestudio does, so the same bound is looser: w is at most 1.
+    `options.forms.clip_bounds` says which bounds a run has.
+
+    >>> ClipSchedule(2.0, 8.0).value(2500, 10_000)
+    3.5
+    >>> ClipSchedule(2.0, 8.0).value(12_000, 10_000)
+    8.0
+    """
+
+    start: float | None
+    end: float | None
+
+    def value(self, step: int, schedule_steps: int) -> float | None:
+        """Return the bound at a step: (1 - tau) start + tau end, tau = step / schedule_steps (Eq. 13).
+
+        The schedule is as long as the run, or shorter: then the bound stays at `end`.
+        """
+        if self.start is None or self.end is None:
+            return None
+        return Schedule(((0, self.start), (schedule_steps, self.end))).value(step)
+
+
+@dataclass(frozen=True)
 class TimestepRange:
     """Between which timesteps a step draws its noise level: from `low` up to, but without, `high`.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 
-def perturb(latent: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def perturb(
+    latent: Float[Tensor, "1 c h w"], sigma: Float[Tensor, ""], noise: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n c h w"]:
     """Return the noised copies latent + sigma * n_i, [n, ...] without gradient, that are to be denoised.
 
     Args:
@@ -17,8 +20,12 @@ def perturb(latent: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 
 
 def paas_direction(
-    denoised: Tensor, latent: Tensor, noised: Tensor, sigma: Tensor, var_red: bool = True
-) -> Tensor:
+    denoised: Float[Tensor, "n c h w"],
+    latent: Float[Tensor, "1 c h w"],
+    noised: Float[Tensor, "n c h w"],
+    sigma: Float[Tensor, ""],
+    var_red: bool = True,
+) -> Float[Tensor, "1 c h w"]:
     """Estimate sigma * score at a clean render from the denoised copies of it.
 
     SJC Eq. 16 (arXiv:2212.00774) times sigma, with n_i ~ N(0, I):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.denoiser import Denoiser
@@ -12,7 +13,9 @@ from voxnerf.field import Field
 _RGB_UPSCALE = 2  # a decoder enlarges latents; what is RGB already is looked at by larger cameras
 
 
-def picture_of(seen: Tensor, field: Field, denoiser: Denoiser) -> Tensor:
+def picture_of(
+    seen: Float[Tensor, "1 channels h w"], field: Field, denoiser: Denoiser
+) -> Float[Tensor, "1 c size size"]:
     """Return the 2D model's picture of what a field shows, [1, channels, size, size]; differentiable.
 
     Args:
@@ -21,7 +24,9 @@ def picture_of(seen: Tensor, field: Field, denoiser: Denoiser) -> Tensor:
     return denoiser.encode(seen) if field.rgb else seen
 
 
-def decoder_of(field: Field, denoiser: Denoiser) -> Callable[[Tensor], Tensor]:
+def decoder_of(
+    field: Field, denoiser: Denoiser
+) -> Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n 3 height width"]]:
     """Return what makes RGB images in [-1, 1] of what a field shows."""
     return _in_range if field.rgb else denoiser.decode
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from prompts.views import SJC_VIEWS, ViewScheme, view_scheme
-from sjc_debiased.clipping import ClipSchedule
+from sjc_debiased.schedules import ClipSchedule
 from voxnerf.settings import EMPTINESS_SCALE
 
 if TYPE_CHECKING:

@@ -20,6 +20,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # the GPU kernels run on the CPU, slowly
 
+import tests.shapes  # noqa: F401  # first: it checks what is imported after it
+
+# isort: split
 from sjc_debiased.options.profiles import Profile
 from tests.small_models import write_bert, write_pipeline
 from voxnerf.grid import VoxelGrid

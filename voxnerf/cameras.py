@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from voxnerf.lights import Light
 
@@ -33,15 +34,17 @@ class Camera:
         light: what the scene is lit by, if it is a field that can be; None for colors as they are.
     """
 
-    c2w: np.ndarray
-    intrinsics: np.ndarray
+    c2w: Float[np.ndarray, "4 4"]
+    intrinsics: Float[np.ndarray, "3 3"]
     height: int
     width: int
     azimuth_deg: float
     elevation_deg: float
     light: Light | None = None
 
-    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def project(
+        self, points: Float[np.ndarray, "n 3"]
+    ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]]:
         """Return where points [n, 3] appear, (column, row) [n, 2], and how far ahead they are, [n].
 
         What is not ahead (<= 0) has no place in the picture; its pixel means nothing.
@@ -51,7 +54,7 @@ class Camera:
             return np.stack([column, row], 1) / ahead[:, None], ahead
 
     @property
-    def world_to_pixels(self) -> np.ndarray:
+    def world_to_pixels(self) -> Float[np.ndarray, "3 4"]:
         """Return the projection [3, 4]: (x, y, z, 1) becomes (column, row, 1) times the distance ahead."""
         return self.intrinsics @ np.linalg.inv(self.c2w)[:3]
 
@@ -68,13 +71,13 @@ class Camera:
 
 
 def make_camera(
-    eye: np.ndarray,
+    eye: Float[np.ndarray, "3"],
     fov_deg: float,
     height: int,
     width: int,
     azimuth_deg: float,
-    target: np.ndarray | tuple[float, ...] = (0.0, 0.0, 0.0),
-    up: np.ndarray | tuple[float, ...] = (0.0, 1.0, 0.0),
+    target: Float[np.ndarray, "3"] | tuple[float, ...] = (0.0, 0.0, 0.0),
+    up: Float[np.ndarray, "3"] | tuple[float, ...] = (0.0, 1.0, 0.0),
 ) -> Camera:
     """Return a camera at `eye` ([3], scene units) that looks at `target` with `up` upwards.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from voxnerf.cameras import Camera
@@ -32,12 +33,12 @@ class Rendering:
             field without a surface.
     """
 
-    latent: Tensor
-    depth: Tensor
-    opacity: Tensor
-    emptiness: Tensor
-    orientation: Tensor | None = None
-    roughness: Tensor | None = None
+    latent: Float[Tensor, "1 c h w"]
+    depth: Float[Tensor, "h w"]
+    opacity: Float[Tensor, "h w"]
+    emptiness: Float[Tensor, ""]
+    orientation: Float[Tensor, ""] | None = None
+    roughness: Float[Tensor, ""] | None = None
 
     def detached(self) -> Rendering:
         """Return the same without gradient."""

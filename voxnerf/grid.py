@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,16 +86,16 @@ class VoxelGrid(nn.Module):
         """Return the object's surface (`extract_mesh`)."""
         return extract_mesh(self, snapshots, level, n_faces, texture_size)
 
-    def density_at(self, points: Tensor) -> Tensor:
+    def density_at(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Return the volume density per scene unit at points [n, 3] as [n]."""
         raw = self._lookup(self.density, points)[:, 0]
         return F.softplus(raw * self.log_density_scale.exp() + self.config.density_shift)
 
-    def color_at(self, points: Tensor) -> Tensor:
+    def color_at(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n channels"]:
         """Return the latent color at points [n, 3] as [n, channels]."""
         return self._lookup(self.color, points)
 
-    def background_at(self, directions: Tensor) -> Tensor:
+    def background_at(self, directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n channels"]:
         """Return the latent background seen in directions [n, 3] (unit length) as [n, channels]."""
         x, y, z = directions.unbind(-1)
         if self.config.background_mapping == "published":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 LightLaw = Literal["dreamfusion", "magic3d"]
 _PLAIN, _TEXTURELESS = 0.25, 0.375  # of the draws; the rest shows the albedo, lit
@@ -28,13 +29,13 @@ class Light:
         textureless: the base is white; otherwise it is the albedo.
     """
 
-    position: np.ndarray
+    position: Float[np.ndarray, "3"]
     ambient: float = _AMBIENT
     diffuse: float = _DIFFUSE
     textureless: bool = False
 
 
-def draw_light(law: LightLaw, eye: np.ndarray, rng: np.random.Generator) -> Light | None:
+def draw_light(law: LightLaw, eye: Float[np.ndarray, "3"], rng: np.random.Generator) -> Light | None:
     """Draw how a view is lit: 25 % not at all (its albedo), 37.5 % textureless, 37.5 % lit.
 
     The light is U(0.8, 1.5) from the origin. "dreamfusion": in direction eye + N(0, 1)^3, ambient 0.1 and

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -30,13 +31,18 @@ class March(NamedTuple):
             number of samples; those outside the box count as w = 0 (SJC Sec. 4.3).
     """
 
-    latent: Tensor
-    depth: Tensor
-    remaining: Tensor
-    emptiness: Tensor
+    latent: Float[Tensor, "n channels"]
+    depth: Float[Tensor, "n"]
+    remaining: Float[Tensor, "n"]
+    emptiness: Float[Tensor, ""]
 
 
-def march(grid: VoxelGrid, origin: Tensor, directions: Tensor, emptiness_scale: float) -> March:
+def march(
+    grid: VoxelGrid,
+    origin: Float[Tensor, "3"],
+    directions: Float[Tensor, "n 3"],
+    emptiness_scale: float,
+) -> March:
     """March rays from one origin in equal steps from the box's entrance: left edges, no jitter.
 
     A sample counts while its distance from the entrance is below the ray's passage.

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from voxnerf.cameras import Camera
@@ -13,7 +14,9 @@ from voxnerf.cameras import Camera
 _PARALLEL = 1e-6  # SJC's stand-in for a direction component that is exactly zero
 
 
-def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def camera_rays(
+    camera: Camera, device: torch.device | str = "cpu"
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "n 3"]]:
     """Return the origin and the unit directions of the rays through all pixel centres.
 
     Pixels are in row-major order. The arithmetic is float64 until the last line, as in SJC.
@@ -36,7 +39,7 @@ def _pixels(height: int, width: int, device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)], axis=1)).to(device)
 
 
-def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
+def to_device(array: Shaped[np.ndarray, "*shape"], device: torch.device | str) -> Shaped[Tensor, "*shape"]:
     """Return an array as a tensor on a device; the host does not wait for a GPU to take it."""
     tensor = torch.from_numpy(array)
     if torch.device(device).type == "cuda":
@@ -44,7 +47,9 @@ def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
     return tensor.to(device)
 
 
-def intersect_box(origin: Tensor, directions: Tensor, aabb: Tensor) -> tuple[Tensor, Tensor]:
+def intersect_box(
+    origin: Float[Tensor, "3"], directions: Float[Tensor, "n 3"], aabb: Float[Tensor, "2 3"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Return the distances at which rays enter and leave the box (the slab method).
 
     Both are clamped to >= 0, so a camera inside the box starts at itself; a ray that misses has

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from voxnerf.cameras import Camera
@@ -76,7 +77,7 @@ class ShadedGrid(VoxelGrid):
         )
         return alone
 
-    def background_at(self, directions: Tensor) -> Tensor:
+    def background_at(self, directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Return the background's color in directions [n, 3] (unit length), in [0, 1], as [n, 3]."""
         return super().background_at(directions).sigmoid()
 

@@ -8,19 +8,20 @@ no gradient of a gradient is taken.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 _FLAT = 1e-3  # per voxel: what changes by less has no direction in which it falls
 
 
-def voxel_centers(resolution: int, half_size: float) -> Tensor:
+def voxel_centers(resolution: int, half_size: float) -> Float[Tensor, "1 3 z y x"]:
     """Return where the voxels of the box [-half_size, half_size]^3 are, [1, 3, z, y, x]."""
     along = ((torch.arange(resolution) + 0.5) * 2 / resolution - 1) * half_size
     z, y, x = torch.meshgrid(along, along, along, indexing="ij")
     return torch.stack([x, y, z])[None]
 
 
-def normals(raw: Tensor) -> Tensor:
+def normals(raw: Float[Tensor, "1 1 z y x"]) -> Float[Tensor, "1 3 z y x"]:
     """Return where the density falls: -g / sqrt(|g|^2 + 0.001^2), g the central difference per voxel.
 
     It is taken before the softplus, which the renderer, too, applies after interpolating; a softplus turns no
@@ -38,7 +39,13 @@ def normals(raw: Tensor) -> Tensor:
     return -slope / (_dot(slope, slope) + _FLAT**2).sqrt()
 
 
-def lambert(normal: Tensor, places: Tensor, lamp: Tensor, ambient: float, diffuse: float) -> Tensor:
+def lambert(
+    normal: Float[Tensor, "1 3 z y x"],
+    places: Float[Tensor, "1 3 z y x"],
+    lamp: Float[Tensor, "3"],
+    ambient: float,
+    diffuse: float,
+) -> Float[Tensor, "1 1 z y x"]:
     """Return the light on voxels, ambient + diffuse * max(0, normal . to_lamp), [1, 1, z, y, x].
 
     Args:
@@ -47,7 +54,9 @@ def lambert(normal: Tensor, places: Tensor, lamp: Tensor, ambient: float, diffus
     return ambient + diffuse * _dot(normal, _towards(places, lamp)).clamp(min=0)
 
 
-def turned_away(normal: Tensor, places: Tensor, eye: Tensor) -> Tensor:
+def turned_away(
+    normal: Float[Tensor, "1 3 z y x"], places: Float[Tensor, "1 3 z y x"], eye: Float[Tensor, "3"]
+) -> Float[Tensor, "1 1 z y x"]:
     """Return max(0, normal . ray)^2, the ray running from the eye to the voxel: [1, 1, z, y, x].
 
     It is what Ref-NeRF's orientation loss (arXiv:2112.03907 Eq. 11) charges a visible voxel with.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from voxnerf.cameras import Camera, orbit, orbit_camera
@@ -35,12 +36,12 @@ class Snapshot:
     """
 
     camera: Camera
-    image_u8: np.ndarray
-    dist: np.ndarray
-    opacity: np.ndarray
+    image_u8: UInt8[np.ndarray, "height width 3"]
+    dist: Float[np.ndarray, "h w"]
+    opacity: Float[np.ndarray, "h w"]
 
     @property
-    def opacity_of_rays(self) -> np.ndarray:
+    def opacity_of_rays(self) -> Float[np.ndarray, "height width"]:
         """Return the opacity at the camera's own pixels, [height, width]."""
         height, width = self.camera.height, self.camera.width
         factor = self.opacity.shape[0] // height
@@ -49,7 +50,7 @@ class Snapshot:
 
 def take_snapshots(
     field: Field,
-    decode: Callable[[Tensor], Tensor],
+    decode: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n 3 height width"]],
     cameras: Sequence[Camera],
     subpixels: int = 4,
     upscale: int = 1,
@@ -75,7 +76,7 @@ def take_snapshots(
 
 def mesh_snapshots(
     field: Field,
-    decode: Callable[[Tensor], Tensor],
+    decode: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n 3 height width"]],
     size: int,
     turn: Sequence[Snapshot] = (),
 ) -> Iterator[Snapshot]:
@@ -100,7 +101,7 @@ def turn_cameras(size: int, n: int = _TURN_VIEWS) -> list[Camera]:
     return orbit(n, size, TURN_ELEVATION_DEG)
 
 
-def to_u8(images: Tensor) -> np.ndarray:
+def to_u8(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
     """Return images [n, 3, h, w] in [-1, 1] as uint8 [n, h, w, 3]."""
     scaled = (images.clamp(-1, 1) + 1) * 127.5
     return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -7,10 +7,13 @@ Source: NeRF (arXiv:2003.08934) Eq. 3, with samples at the left edge of equal st
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def compositing_weights(density: Tensor, step_size: float) -> tuple[Tensor, Tensor]:
+def compositing_weights(
+    density: Float[Tensor, "n_samples n_rays"], step_size: float
+) -> tuple[Float[Tensor, "n_samples n_rays"], Float[Tensor, "n_rays"]]:
     """Return each sample's share of its ray, and what light is left behind the last one.
 
     alpha_i = 1 - exp(-density_i * step_size); transmittance_i = prod_{j<i} (1 - alpha_j);

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prompts.suites import has_face
-from sjc_debiased.clipping import clipped_share, say_clipped
+from sjc_debiased.clipped import clipped_share, say_clipped
 from sjc_debiased.evaluation.collect import Measured, collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import Figure, course, strip, write_captions

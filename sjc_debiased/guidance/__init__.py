@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
@@ -22,8 +23,8 @@ class Query:
         scale: of classifier-free guidance.
     """
 
-    noised: Tensor
-    sigma: Tensor
+    noised: Float[Tensor, "n c h w"]
+    sigma: Float[Tensor, ""]
     cond: Conditioning
     scale: float
 
@@ -38,15 +39,20 @@ class Direction:
         weight: multiplies what clipping leaves, scalar.
     """
 
-    value: Tensor
-    weight: Tensor | float = 1.0
+    value: Float[Tensor, "1 c h w"]
+    weight: Float[Tensor, ""] | float = 1.0
 
 
 class Guidance(Protocol):
     """What draws a picture towards its prompt. The loop calls the 2D model in between, for several scenes."""
 
     def ask(
-        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+        self,
+        picture: Float[Tensor, "1 c h w"],
+        cond: Conditioning,
+        step: int,
+        rng: np.random.Generator,
+        denoiser: Denoiser,
     ) -> Query:
         """Return what to ask about a picture.
 
@@ -59,7 +65,9 @@ class Guidance(Protocol):
         """
         ...
 
-    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+    def answer(
+        self, picture: Float[Tensor, "1 c h w"], query: Query, denoised: Float[Tensor, "n c h w"]
+    ) -> Direction:
         """Return where the picture should go.
 
         Args:
@@ -73,7 +81,7 @@ class Guidance(Protocol):
 class TrainedGuidance(Guidance, Protocol):
     """Guidance with a model of its own, which learns from the renders; checkpoints hold its state."""
 
-    def learn(self, picture: Tensor, query: Query, rng: np.random.Generator) -> None:
+    def learn(self, picture: Float[Tensor, "1 c h w"], query: Query, rng: np.random.Generator) -> None:
         """Learn from a render, after the step of its scene.
 
         Args:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sjc_debiased.denoiser import Conditioning, denoised_by, nearest_timestep
@@ -26,7 +27,7 @@ class UNetDenoiser(Protocol):
     """
 
     unet: Any
-    sigmas: Tensor
+    sigmas: Float[Tensor, "timesteps"]
     v_prediction: bool
 
 
@@ -64,7 +65,13 @@ class OwnUNet(nn.Module):
         self.unet.class_embedding = nn.Sequential(first, nn.SiLU(), last).to(denoiser.sigmas.device)
         self._dtype = self.unet.conv_in.weight.dtype
 
-    def forward(self, noised: Tensor, sigma: Tensor, cond: Conditioning, pose: Tensor) -> Tensor:
+    def forward(
+        self,
+        noised: Float[Tensor, "n c h w"],
+        sigma: Float[Tensor, "n"],
+        cond: Conditioning,
+        pose: Float[Tensor, "n 16"],
+    ) -> Float[Tensor, "n c h w"]:
         """Return D_q(noised; sigma), as `vsd.OwnModel` has it; sigma is snapped to the nearest timestep."""
         (text,) = cond.parts
         timestep = nearest_timestep(self.sigmas, sigma)
@@ -73,11 +80,11 @@ class OwnUNet(nn.Module):
         output = self.unet(scaled, timestep, text.to(self._dtype), class_labels=pose, return_dict=False)[0]
         return denoised_by(output.float(), noised, sigma, self.v_prediction)
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
+    def draw_sigma(self, rng: np.random.Generator) -> Float[Tensor, ""]:
         """Draw the noise level of any timestep, all alike."""
         return self.sigmas[int(rng.integers(len(self.sigmas)))]
 
-    def loss_weight(self, sigma: Tensor) -> Tensor:
+    def loss_weight(self, sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return 1 / sigma^2, which makes an error of D one of eps; times 1 + sigma^2, one of v."""
         return ((1 + sigma**2) if self.v_prediction else 1) / sigma**2
 

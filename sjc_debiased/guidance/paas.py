@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
@@ -30,7 +31,12 @@ class PAAS:
     timesteps: TimestepRange | None = None
 
     def ask(
-        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+        self,
+        picture: Float[Tensor, "1 c h w"],
+        cond: Conditioning,
+        step: int,
+        rng: np.random.Generator,
+        denoiser: Denoiser,
     ) -> Query:
         """Return `n_noise` copies of the picture, noised to one level that the 2D model draws."""
         bounds = () if self.timesteps is None else (self.timesteps.at(step),)
@@ -39,6 +45,8 @@ class PAAS:
         noised = perturb(picture, sigma, to_device(noise, picture.device))
         return Query(noised, sigma, cond.repeated(self.n_noise), self.scale)
 
-    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+    def answer(
+        self, picture: Float[Tensor, "1 c h w"], query: Query, denoised: Float[Tensor, "n c h w"]
+    ) -> Direction:
         """Return sigma * score."""
         return Direction(paas_direction(denoised, picture, query.noised, query.sigma, self.var_red))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
@@ -13,7 +14,7 @@ from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.settings import Weighting
 
 
-def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
+def weight(weighting: Weighting, sigma: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Return w(t) at a noise level, as threestudio defines it, with abar = 1 / (1 + sigma^2).
 
     sds: 1 - abar. uniform: 1. fantasia3d: sqrt(abar) (1 - abar).
@@ -43,12 +44,19 @@ class SDS:
     weighting: Weighting = "sds"
 
     def ask(
-        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+        self,
+        picture: Float[Tensor, "1 c h w"],
+        cond: Conditioning,
+        step: int,
+        rng: np.random.Generator,
+        denoiser: Denoiser,
     ) -> Query:
         """Return the picture, noised, as PAAS does."""
         return self.paas.ask(picture, cond, step, rng, denoiser)
 
-    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+    def answer(
+        self, picture: Float[Tensor, "1 c h w"], query: Query, denoised: Float[Tensor, "n c h w"]
+    ) -> Direction:
         """Return w(t) sigma * score; nothing weighs it after the bound."""
         direction = self.paas.answer(picture, query, denoised).value
         return Direction(weight(self.weighting, query.sigma) * direction)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sjc_debiased.denoiser import Conditioning, Denoiser
@@ -22,7 +23,13 @@ from voxnerf.rays import to_device
 class OwnModel(Protocol):
     """A denoiser of one scene's own renders, which is trained; `OwnUNet` is one."""
 
-    def __call__(self, noised: Tensor, sigma: Tensor, cond: Conditioning, pose: Tensor) -> Tensor:
+    def __call__(
+        self,
+        noised: Float[Tensor, "n c h w"],
+        sigma: Float[Tensor, "n"],
+        cond: Conditioning,
+        pose: Float[Tensor, "n 16"],
+    ) -> Float[Tensor, "n c h w"]:
         """Return D_q(noised; sigma), without classifier-free guidance, differentiable: [n, c, h, w].
 
         Args:
@@ -31,11 +38,11 @@ class OwnModel(Protocol):
         """
         ...
 
-    def draw_sigma(self, rng: np.random.Generator) -> Tensor:
+    def draw_sigma(self, rng: np.random.Generator) -> Float[Tensor, ""]:
         """Draw a noise level to learn at, a scalar on the model's device."""
         ...
 
-    def loss_weight(self, sigma: Tensor) -> Tensor:
+    def loss_weight(self, sigma: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Return what a squared error of D_q weighs, so that it is one of the network's own answer."""
         ...
 
@@ -68,7 +75,7 @@ class VSD:
         self,
         own: OwnModel,
         cond: Conditioning,
-        poses: Tensor,
+        poses: Float[Tensor, "n_steps 16"],
         paas: PAAS,
         weighting: Weighting,
         lr: float,
@@ -80,20 +87,27 @@ class VSD:
         self._pose = poses[:1]
 
     def ask(
-        self, picture: Tensor, cond: Conditioning, step: int, rng: np.random.Generator, denoiser: Denoiser
+        self,
+        picture: Float[Tensor, "1 c h w"],
+        cond: Conditioning,
+        step: int,
+        rng: np.random.Generator,
+        denoiser: Denoiser,
     ) -> Query:
         """Return the picture, noised, as PAAS does; note the camera for what follows in this step."""
         self._pose = self.poses[step : step + 1]
         return self.paas.ask(picture, cond, step, rng, denoiser)
 
-    def answer(self, picture: Tensor, query: Query, denoised: Tensor) -> Direction:
+    def answer(
+        self, picture: Float[Tensor, "1 c h w"], query: Query, denoised: Float[Tensor, "n c h w"]
+    ) -> Direction:
         """Return w(t) (D_pre - D_q) / sigma, of the mean of the copies."""
         with torch.no_grad():
             of_renders = self._denoise(query.noised, query.sigma)
         direction = ((denoised - of_renders) / query.sigma).mean(dim=0, keepdim=True)
         return Direction(weight(self.weighting, query.sigma) * direction)
 
-    def learn(self, picture: Tensor, query: Query, rng: np.random.Generator) -> None:
+    def learn(self, picture: Float[Tensor, "1 c h w"], query: Query, rng: np.random.Generator) -> None:
         """Take one step of D_q towards denoising this render."""
         sigma = self.own.draw_sigma(rng)
         noise = rng.standard_normal(picture.shape, dtype=np.float32)

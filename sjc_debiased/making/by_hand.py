@@ -7,11 +7,11 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.folder.reader import BY_HAND, RunReader
 from sjc_debiased.folder.runs import OPTIONS, write_json
 from sjc_debiased.guidance import Guidance
 from sjc_debiased.optimize import Scene
+from sjc_debiased.schedules import ClipSchedule
 
 Name = Literal["clip", "guidance"]
 Value = float | list[float]

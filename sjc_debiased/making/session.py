@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sjc_debiased.clipping import clipped_share, say_clipped
+from sjc_debiased.clipped import clipped_share, say_clipped
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
 from sjc_debiased.folder.checkpoints import remove_partial_files, save_checkpoint

@@ -9,13 +9,12 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.options.command import Basic, MethodOptions, OptionError, Options, SJCOptions
 from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.presets import PRESETS, Method
 from sjc_debiased.options.profiles import Profile
-from sjc_debiased.schedules import TimestepRange
+from sjc_debiased.schedules import ClipSchedule, TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 

@@ -5,8 +5,8 @@ One rule for all models and forms; docs/frameworks.md has the reasons.
 
 from __future__ import annotations
 
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.options.profiles import Profile
+from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.settings import GuidanceForm, GuidanceSettings, Weighting
 
 VSD_SCALE = 7.5  # ProlificDreamer's

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sjc_debiased.clipping import clipped_share, say_clipped
+from sjc_debiased.clipped import clipped_share, say_clipped
 
 _BINS = 240
 WIDTH, HEIGHT = 1000, 260
