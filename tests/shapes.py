@@ -1,4 +1,4 @@
-"""Checks, while tests run, that arrays have the shapes that annotations say. Import it before what it checks."""
+"""Checks, while tests run, that arrays have the shapes that annotations say; imported before what it checks."""
 
 from pathlib import Path
 from typing import get_args

@@ -77,7 +77,7 @@ def test_sigma_is_snapped_to_the_nearest():
 
 
 def test_guidance_is_sjcs_form():
-    u, c = torch.tensor(1.0), torch.tensor(3.0)
+    u, c = torch.full((1, 1, 1, 1), 1.0), torch.full((1, 1, 1, 1), 3.0)
     assert guided(u, c, 100.0) == 201.0
     assert guided(u, c, 1.0) == c
     assert guided(u, c, 100.0) == c + 99.0 * (c - u), "D-SDS Eq. 3 with s = scale - 1"
