@@ -1,4 +1,4 @@
-"""Checks, while tests run, that arrays have the shapes that annotations say; imported before what it checks."""
+"""Arrays have the shapes that annotations say: checked while tests run, of what is imported after this."""
 
 from pathlib import Path
 from typing import get_args

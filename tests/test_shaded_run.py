@@ -143,7 +143,7 @@ def test_losses_of_the_scene_are_weighted_and_added():
 
 def test_a_field_without_normals_has_no_orientation_to_weigh():
     flat = torch.ones(2, 2)
-    assert Rendering(flat, flat, flat, flat.sum()).detached().orientation is None
+    assert Rendering(flat[None, None], flat, flat, flat.sum()).detached().orientation is None
 
 
 LIT = ("--preset", "dreamfusion-sd-score-only", "--clip.start", "1e-6", "--clip.end", "1e9")
