@@ -101,6 +101,10 @@ class Denoiser(Protocol):
         """Return the RGB images of pictures, float32 [n, 3, H, W] in [-1, 1], without gradient."""
         ...
 
+    def compile(self) -> None:
+        """Answer faster from the next call on, where that is possible, and as before where it is not."""
+        ...
+
 
 def sigma_table(alphas_cumprod: Float[Tensor, "timesteps"]) -> Float[Tensor, "timesteps"]:
     """Return sigma of every timestep, sqrt((1 - abar) / abar), ascending.

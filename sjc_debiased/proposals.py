@@ -24,7 +24,7 @@ from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.score import perturb
 from sjc_debiased.seeing import picture_of
 from voxnerf.cameras import orbit_camera
-from voxnerf.grid import VoxelGrid
+from voxnerf.field import Field
 from voxnerf.snapshot import TURN_ELEVATION_DEG, to_u8
 
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
@@ -41,7 +41,7 @@ class Tabled(Denoiser, Protocol):
 
 @torch.no_grad()
 def propose(
-    grid: VoxelGrid,
+    field: Field,
     denoiser: Tabled,
     cond: Conditioning,
     azimuth_deg: float,
@@ -57,8 +57,8 @@ def propose(
         seed: of the noise, one draw for each timestep, the same in every row.
     """
     size = denoiser.size
-    seen = grid.render(orbit_camera(azimuth_deg, TURN_ELEVATION_DEG, size, size)).latent
-    latent = picture_of(seen, grid, denoiser)
+    seen = field.render(orbit_camera(azimuth_deg, TURN_ELEVATION_DEG, size, size)).latent
+    latent = picture_of(seen, field, denoiser)
     n = len(timesteps)
     noise = torch.randn((n, *latent.shape[1:]), generator=torch.Generator().manual_seed(seed))
     sigmas = denoiser.sigmas[list(timesteps)]
@@ -73,7 +73,7 @@ def propose(
 
 
 def sheet(
-    grid: VoxelGrid,
+    field: Field,
     denoiser: Denoiser,
     sent: Mapping[str, str],
     timesteps: Sequence[int] = TIMESTEPS,
@@ -91,7 +91,7 @@ def sheet(
         raise ValueError("proposals need a 2D model with a table of noise levels. This one has no `sigmas`.")
     return np.concatenate(
         [
-            propose(grid, denoiser, denoiser.condition([sent[view]]), azimuth_deg, timesteps, guidances)
+            propose(field, denoiser, denoiser.condition([sent[view]]), azimuth_deg, timesteps, guidances)
             for view, azimuth_deg in VIEW_AZIMUTHS_DEG.items()
         ]
     )
@@ -123,7 +123,7 @@ def main(o: ProposalOptions) -> None:
     if not all(0 <= t < 1000 for t in o.timesteps):
         raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")
     try:
-        _, grid, denoiser = load_scene(o.run, o.device, stopped=True, asked=True)
+        _, field, denoiser = load_scene(o.run, o.device, stopped=True, asked=True)
         prompts = RunReader(o.run).view_prompts
     except (OSError, RunError) as error:
         raise SystemExit(f"proposals: {error}") from error
@@ -133,7 +133,7 @@ def main(o: ProposalOptions) -> None:
     for view in VIEW_AZIMUTHS_DEG:
         print(f"{view}: {sent[view]}")
     path = o.out or o.run / "proposals.png"
-    write_png(path, sheet(grid, denoiser, sent, o.timesteps, o.guidance))
+    write_png(path, sheet(field, denoiser, sent, o.timesteps, o.guidance))
     print(f"rows: guidance {o.guidance}; columns: the rendering, then timesteps {o.timesteps}: {path}")
 
 

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,12 +73,10 @@ class Stage:
 
     Attributes:
         resolution: cells along each side of the grid of tetrahedra.
-        roughness_weight: of the surface.
         prompts: what was sent for each view.
     """
 
     resolution: int
-    roughness_weight: float
     prompts: ViewPrompts
 
 
@@ -117,6 +115,7 @@ def _refine_run(options: RefineOptions) -> int:
     from sjc_debiased.making.pack import run_packed
     from sjc_debiased.making.session import DivergedError
     from sjc_debiased.models.machine import choose_machine
+    from voxnerf.grid import VoxelGrid
     from voxnerf.surface import NoMeshError
 
     device = choose_machine(options.device).device
@@ -126,6 +125,11 @@ def _refine_run(options: RefineOptions) -> int:
             _, grid, denoiser = load_scene(options.run, device, asked=True)
         except ValueError as error:
             raise RunError(str(error)) from error
+        if not isinstance(grid, VoxelGrid):
+            raise RunError(
+                f"a density on voxels is refined. {options.run} is a {type(grid).__name__}. Export its mesh: "
+                "python -m sjc_debiased.export RUN"
+            )
         opening = _opened(options.run, run, stage, grid, denoiser, mesh)
         (ended,) = run_packed([(run, opening)], denoiser, pack=1)
     if isinstance(ended.error, (NoMeshError, DivergedError)):
@@ -166,19 +170,19 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
     ):
         if not holds:
             raise OptionError(f"--{name} must be {rule}. It is {value}. Leave it out for the default.")
-    steps = {"n_steps": n_steps, "schedule_steps": n_steps}
+    new = {"n_steps": n_steps, "schedule_steps": n_steps, "roughness_weight": weight}
     timesteps = {"timesteps": tuple(known["timesteps"] or _TIMESTEPS)}
     name = {f: known[f] for f in ("prompt", "preset", "model", "fingerprint")}
     run = Resolved(
         **name,
         seed=known["seed"] + _OTHER_SEEDS,
         prompting=part(Prompting, known),
-        settings=part(Settings, known | steps),
+        settings=part(Settings, known | new),
         guidance=part(GuidanceSettings, known | timesteps),
         field=part(GridConfig, known),
         viewing=part(Viewing, known),
     )
-    return run, Stage(resolution, weight, ViewPrompts(**told))
+    return run, Stage(resolution, ViewPrompts(**told))
 
 
 @contextmanager
@@ -192,23 +196,20 @@ def _opened(
     """
     from tqdm import tqdm
 
-    from sjc_debiased.making.scene import build_scene
+    from sjc_debiased.making.scene import scene_around
     from sjc_debiased.making.session import Session
     from sjc_debiased.models.choose import choose_model
-    from sjc_debiased.optimize import make_optimizer
     from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots
     from voxnerf.tetra_field import TetraField
 
     views = mesh_snapshots(grid, denoiser.decode, denoiser.size)
     snapshots = list(tqdm(views, "views", N_MESH_SNAPSHOTS, unit="view", leave=False))
     field = TetraField.from_grid(grid, snapshots, stage.resolution, mesh.level)
-    scene, view_of_step = build_scene(run, stage.prompts, denoiser)
-    settings = replace(scene.settings, roughness_weight=stage.roughness_weight)
-    scene = replace(scene, field=field, settings=settings, optimizer=make_optimizer(field, settings))
+    scene, view_of_step = scene_around(field, run, stage.prompts, denoiser)
     target = _new_folder(folder)
     tqdm.write(f"refined into: {target}, from the surface at level {field.level:.4g}")
     about = {"n_steps": run.n_steps, "seed": run.seed, "level": field.level, "box": field.box.tolist()}
-    shape = {"resolution": stage.resolution, "roughness_weight": stage.roughness_weight}
+    shape = {"resolution": stage.resolution, "roughness_weight": run.settings.roughness_weight}
     write_json(target / _ABOUT, about | shape)
     profile = choose_model(run.model, str(denoiser.device)).profile
     session = Session(scene, view_of_step, profile, denoiser, target, None, mesh)

@@ -10,12 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from sjc_debiased import refine
 from sjc_debiased.clipping import ClipSchedule
-from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.denoiser import Conditioning, Denoiser
+from sjc_debiased.evaluation.orbit import face_pictures
 from sjc_debiased.folder.checkpoints import newest_state
 from sjc_debiased.folder.runs import FINISHED
-from sjc_debiased.guidance import Direction, Query
+from sjc_debiased.guidance import Direction, Guidance, Query
 from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.making import fields, made
 from sjc_debiased.making.pack import run_packed
 from sjc_debiased.making.session import Session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize, optimize_step
@@ -23,7 +26,7 @@ from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import Profile
 from tests.run_files import stats_of
 from voxnerf.cameras import orbit
-from voxnerf.field import Rendering
+from voxnerf.field import Field, Rendering
 from voxnerf.surface import NoMeshError
 
 CHANNELS, SIZE, N_STEPS = 3, 8, 20
@@ -56,6 +59,9 @@ class Gaussian:
     def decode(self, picture):
         return picture.clamp(-1, 1)
 
+    def compile(self):
+        pass
+
 
 class Pull:
     """Guidance to one value, whatever the 2D model says; its weight falls with the step."""
@@ -73,11 +79,11 @@ class Pull:
 class Plane(nn.Module):
     """A field that is one picture, seen alike from everywhere."""
 
-    rgb = False
+    rgb, kernel, kernels = False, "auto", ("torch",)
 
-    def __init__(self, value):
+    def __init__(self, value, channels=CHANNELS):
         super().__init__()
-        self.picture = nn.Parameter(torch.full((1, CHANNELS, SIZE, SIZE), value))
+        self.picture = nn.Parameter(torch.full((1, channels, SIZE, SIZE), value))
 
     def render(self, camera, emptiness_scale=10.0):
         flat = self.picture[0, 0] * 0 + 1
@@ -160,3 +166,33 @@ def test_a_pack_of_them_runs_to_its_results(tmp_path: Path):
     alone = scene_of(Pull(0.5), lr=0.1)
     list(optimize(alone, Gaussian()))
     torch.testing.assert_close(alone.field.picture, scenes[0].field.picture)
+
+
+@pytest.mark.parametrize(
+    ("contract", "third"), [(Denoiser, Gaussian()), (Guidance, Pull(0.5)), (Field, Plane(0.5))]
+)
+def test_they_have_all_that_a_contract_names(contract, third):
+    named = {name for name in {*contract.__annotations__, *vars(contract)} if not name.startswith("_")}
+    assert named <= {*dir(third)}
+
+
+def test_a_third_field_is_one_change_in_one_place(command, monkeypatch, capsys):
+    """What makes a field is all that knows its class: the command tries it, optimises, saves and loads it."""
+
+    def plane(config, viewing, denoiser, generator=None):
+        return Plane(0.0, denoiser.channels)
+
+    for module in (fields, made):
+        monkeypatch.setattr(module, "make_field", plane)
+    assert command("--n_steps", "4", "--kernel", "numba")[0] == 2
+    assert "cannot draw this field: its kernels are torch. Received 'numba'" in capsys.readouterr().err
+    code, (folder,) = command("--n_steps", "4")
+    assert code == 0
+    assert json.loads((folder / FINISHED).read_text())["mesh"] == {"error": "a plane is no object"}
+    _, field, denoiser = made.load_scene(folder)
+    saved = load_file(folder / "checkpoints" / "step_000004.safetensors")
+    assert isinstance(field, Plane)
+    assert torch.equal(field.picture, saved["grid.picture"]) and saved["grid.picture"].abs().max() > 0
+    assert face_pictures(field, denoiser, 2).shape == (2, 3, 64, 64)
+    assert refine.main([str(folder), "--steps", "1", "--device", "cpu"]) == 2
+    assert "a density on voxels is refined" in capsys.readouterr().err

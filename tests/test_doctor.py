@@ -108,14 +108,13 @@ def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack, monkeyp
 
 
 def test_a_ball_has_a_mesh(whole):
-    from voxnerf.mesh import extract_mesh
+    from sjc_debiased.making.fields import build_ball
     from voxnerf.snapshot import mesh_snapshots
 
     choice = choose_model(str(whole), "cpu")
     denoiser = load_denoiser(CPU, choice, local_files_only=True)
-    grid = estimate.throwaway_scene(sample_run(choice.profile), denoiser).field
-    estimate.make_ball(grid)
-    mesh = extract_mesh(grid, list(mesh_snapshots(grid, denoiser.decode, denoiser.size)))
+    ball = build_ball(sample_run(choice.profile), denoiser)
+    mesh = ball.to_mesh(list(mesh_snapshots(ball, denoiser.decode, denoiser.size)))
     assert abs(mesh.vertices).max() == pytest.approx(0.6, abs=0.15)
 
 
@@ -283,7 +282,7 @@ def test_a_plain_renderer_is_slow(report):
 
 def test_a_kernel_that_does_not_work_is_missing(report, monkeypatch):
     def refuse(grid, wanted):
-        raise ValueError("the triton kernel cannot render this grid")
+        raise ValueError("the triton kernel cannot draw this field")
 
     monkeypatch.setattr("sjc_debiased.making.prepare.usable_kernel", refuse)
     code, rows, _ = report(kernel="triton")

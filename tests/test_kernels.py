@@ -10,6 +10,7 @@ from tests.kernels import KERNELS, needs_interpreter, on
 from tests.test_render import some_grid
 from voxnerf import march_cpu, march_cpu_voxels
 from voxnerf.cameras import orbit_camera
+from voxnerf.grid import VoxelGrid
 from voxnerf.march import kernel_for
 from voxnerf.render import render
 from voxnerf.trial import usable_kernel
@@ -68,7 +69,7 @@ def test_where_the_fused_kernel_does_not_fit_auto_takes_torch_and_numba_is_refus
     kernel, reason = usable_kernel(grid)
     assert kernel == "torch"
     assert "numba cannot" in reason
-    refused = rf"numba kernel cannot render this grid: .*({UNFIT[why]}).* Use the kernel torch or auto"
+    refused = rf"numba kernel cannot draw this field: .*({UNFIT[why]}).* Use the kernel torch or auto"
     with pytest.raises(ValueError, match=refused):
         render(on("numba", grid), camera)
     with pytest.raises(ValueError, match=refused):
@@ -88,7 +89,7 @@ def test_what_triton_refuses(monkeypatch):
 
 
 def test_a_name_that_is_no_kernel_is_refused():
-    with pytest.raises(ValueError, match="torch, numba and triton. Received 'cuda'"):
+    with pytest.raises(ValueError, match="numba, triton, torch. Received 'cuda'"):
         usable_kernel(some_grid(), "cuda")
     with pytest.raises(ValueError, match="torch, numba and triton. Received 'cuda'"):
         render(on("cuda", some_grid()), orbit_camera(10, 10, 4, 4))
@@ -180,7 +181,7 @@ def test_what_triton_needs_is_said_where_it_cannot_be_built(monkeypatch, error):
     monkeypatch.setattr(march_triton, "march_forward", fail(error))
     with pytest.raises(ValueError, match=f"{type(error).__name__}.*C compiler and Python's headers"):
         usable_kernel(grid, "triton")
-    monkeypatch.setattr("voxnerf.trial.fused_kernel", lambda _: "triton")  # as on CUDA
+    monkeypatch.setattr(VoxelGrid, "kernels", ("triton", "torch"))  # as on CUDA
     kernel, reason = usable_kernel(grid)
     assert kernel == "torch"
     assert "because triton cannot" in reason and "Python's headers" in reason
@@ -188,7 +189,7 @@ def test_what_triton_needs_is_said_where_it_cannot_be_built(monkeypatch, error):
 
 def test_without_triton_a_gpu_renders_with_torch(monkeypatch):
     forget(monkeypatch, "triton")
-    monkeypatch.setattr("voxnerf.trial.fused_kernel", lambda _: "triton")
+    monkeypatch.setattr(VoxelGrid, "kernels", ("triton", "torch"))
     kernel, reason = usable_kernel(some_grid())
     assert kernel == "torch"
     assert "triton must be installed" in reason

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from voxnerf.cameras import Camera
-from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE
+from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, Kernel
 
 if TYPE_CHECKING:
     from voxnerf.mesh import Mesh
@@ -45,15 +45,36 @@ class Rendering:
         return replace(self, **{name: t.detach() for name, t in vars(self).items() if t is not None})
 
 
+class KernelError(ValueError):
+    """A kernel that was asked for cannot draw a field.
+
+    Attributes:
+        why: the reason alone: the rule, and what was received.
+    """
+
+    def __init__(self, kernel: Kernel, why: str):
+        remedy = "Use another device" if kernel == "torch" else "Use the kernel torch or auto"
+        super().__init__(f"the {kernel} kernel cannot draw this field: {why} {remedy}.")
+        self.why = why
+
+
 class Field(Protocol):
     """An `nn.Module` that holds one object and what is behind it.
 
     Attributes:
         rgb: whether its colors are RGB in [-1, 1]; if not, they are those of the 2D model's pictures, which
             are latents where that model has an autoencoder.
+        kernel: which of `kernels` draws it (`trial.usable_kernel` finds one that works); "auto" is the first
+            that fits. No part of its state.
     """
 
     rgb: bool
+    kernel: Kernel
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Return what there is to draw it with, that of its device first; "torch" draws every field."""
+        ...
 
     def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
         """Return one view, differentiable in the parameters; one ray per pixel of the camera."""
@@ -73,6 +94,14 @@ class Field(Protocol):
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield what is optimised, and saved, under these names."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Take over the tensors of `named_parameters`, on the device on which it is.
+
+        Raises:
+            RuntimeError: they are another field's.
+        """
         ...
 
     def parameter_groups(self, lr: float, background_lr: float) -> list[dict]:

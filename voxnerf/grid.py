@@ -36,7 +36,7 @@ class VoxelGrid(nn.Module):
         background: [1, channels, background_size, background_size]; N(0, color_scale^2) at the start.
         log_density_scale: scalar; 0 at the start.
         aabb: corners of the box, [2, 3].
-        kernel: how rays are marched through it (`march.kernel_for`); no part of its state.
+        kernel: how rays are marched through it (`march.kernel_for`).
     """
 
     rgb = False
@@ -54,6 +54,11 @@ class VoxelGrid(nn.Module):
         half = config.half_size
         self.aabb: Tensor
         self.register_buffer("aabb", torch.tensor([[-half] * 3, [half] * 3]), persistent=False)
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Return the fused kernel of its device, then all others."""
+        return ("triton", "numba", "torch") if self.density.is_cuda else ("numba", "triton", "torch")
 
     def render(self, camera: Camera, emptiness_scale: float = EMPTINESS_SCALE) -> Rendering:
         """Render one view with SJC's ray marching."""

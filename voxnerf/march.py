@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from voxnerf.field import KernelError
 from voxnerf.rays import intersect_box
 from voxnerf.volrend import compositing_weights
 
@@ -51,7 +52,7 @@ def march(
         origin: [3]. directions: [n, 3], unit length.
 
     Raises:
-        ValueError: the grid's kernel cannot render it.
+        KernelError: the grid's kernel cannot render it.
     """
     enter, leave = intersect_box(origin, directions, grid.aabb)
     passage = leave - enter
@@ -71,19 +72,14 @@ def kernel_for(grid: VoxelGrid) -> Kernel:
     "numba" is fused for the CPU and "triton" for CUDA; "torch" is plain and fits everything.
 
     Raises:
-        ValueError: the grid's own kernel cannot.
+        KernelError: the grid's own kernel cannot.
     """
     if grid.kernel == "auto":
-        fused = fused_kernel(grid)
+        fused = grid.kernels[0]
         return "torch" if refusal(fused, grid) else fused
     if why := refusal(grid.kernel, grid):
-        raise unusable(grid.kernel, why)
+        raise KernelError(grid.kernel, why)
     return grid.kernel
-
-
-def fused_kernel(grid: VoxelGrid) -> Kernel:
-    """Return the kernel that is written for a grid's device."""
-    return "triton" if grid.density.is_cuda else "numba"
 
 
 def refusal(kernel: Kernel, grid: VoxelGrid) -> str | None:
@@ -103,12 +99,6 @@ def refusal(kernel: Kernel, grid: VoxelGrid) -> str | None:
     except ImportError as error:
         return f"{kernel} must be installed. Received: {error}."
     return module.refusal(grid.density, grid.color)
-
-
-def unusable(kernel: Kernel, why: str) -> ValueError:
-    """Return the error of a kernel that was asked for and cannot render a grid."""
-    remedy = "Use another device" if kernel == "torch" else "Use the kernel torch or auto"
-    return ValueError(f"the {kernel} kernel cannot render this grid: {why} {remedy}.")
 
 
 def _march_torch(

@@ -19,6 +19,7 @@ from voxnerf.grid import VoxelGrid
 from voxnerf.mesh import Mesh, paint
 from voxnerf.raster import edge_gradients, project, rasterize
 from voxnerf.rays import camera_rays
+from voxnerf.settings import Kernel
 from voxnerf.snapshot import Snapshot
 from voxnerf.surface import NoMeshError, find_solid, smoothed
 from voxnerf.tetra import march_tetrahedra, on_border, tet_grid
@@ -45,6 +46,8 @@ class TetraField(nn.Module):
     """
 
     rgb = False
+    kernel: Kernel = "torch"
+    kernels: tuple[Kernel, ...] = ("torch",)  # its rasteriser
 
     def __init__(self, coarse: VoxelGrid, box: Tensor, sdf: Tensor, level: float):
         """Start from values at the vertices of a grid.

@@ -8,9 +8,8 @@ from copy import copy
 import torch
 
 from voxnerf.cameras import orbit_camera
-from voxnerf.grid import Kernel, VoxelGrid
-from voxnerf.march import fused_kernel, refusal, unusable
-from voxnerf.render import render
+from voxnerf.field import Field, KernelError
+from voxnerf.settings import Kernel
 
 _NAMES = {
     "torch": "torch, the plain path",
@@ -20,45 +19,47 @@ _NAMES = {
 _LONGEST = 300  # characters of a foreign error: its beginning and its end
 
 
-def usable_kernel(grid: VoxelGrid, wanted: Kernel = "auto") -> tuple[Kernel, str]:
-    """Find the kernel that works on this machine, by one small view of this grid, there and back.
+def usable_kernel(field: Field, wanted: Kernel = "auto") -> tuple[Kernel, str]:
+    """Find the kernel that works on this machine, by one small view of this field, there and back.
 
-    "auto" means the fused kernel for the grid's device, and torch where that fails. The grid stays as it is,
-    its gradients too. A fused kernel may be compiled on the way, as it would be at the first step. The host
-    waits for the device.
+    "auto" means the first of the field's own, and torch where that fails. The field stays as it is, its
+    gradients too. A fused kernel may be compiled on the way, as it would be at the first step. The host waits
+    for the device.
 
     Returns:
-        What belongs into `grid.kernel`, and in one line which kernel that is, or why it is torch.
+        What belongs into `field.kernel`, and in one line which kernel that is, or why it is torch.
 
     Raises:
-        ValueError: the wanted kernel does not work, or none does.
+        KernelError: the wanted kernel does not work, or none does.
     """
-    kernel = fused_kernel(grid) if wanted == "auto" else wanted
-    why = _failure(grid, kernel)
+    kernel = field.kernels[0] if wanted == "auto" else wanted
+    why = _failure(field, kernel)
     if not why:
         return kernel, _NAMES[kernel]
     if wanted != "auto":
-        raise unusable(kernel, why)
-    if plain := _failure(grid, "torch"):
-        raise unusable("torch", plain)
+        raise KernelError(kernel, why)
+    if plain := _failure(field, "torch"):
+        raise KernelError("torch", plain)
     return "torch", f"{_NAMES['torch']}, because {kernel} cannot: {why}"
 
 
-def _failure(grid: VoxelGrid, kernel: Kernel) -> str | None:
-    """Return in one line why a kernel cannot render a grid and differentiate it, or None."""
-    tried = copy(grid)  # shares the parameters
+def _failure(field: Field, kernel: Kernel) -> str | None:
+    """Return in one line why a kernel cannot render a field and differentiate it, or None."""
+    tried = copy(field)  # shares the parameters
     tried.kernel = kernel
+    learnt = {name: param for name, param in field.named_parameters() if param.requires_grad}
+    if kernel not in field.kernels:
+        return f"its kernels are {', '.join(field.kernels)}. Received {kernel!r}."
     try:
-        if why := refusal(kernel, grid):
-            return why
         with torch.enable_grad():
-            seen = vars(render(tried, orbit_camera(30, 20, 8, 8)))
+            seen = vars(tried.render(orbit_camera(30, 20, 8, 8)))
             found = {name: t for name, t in seen.items() if t is not None}
             loss = torch.stack([tensor.sum() for tensor in found.values()]).sum()
-            slopes = torch.autograd.grad(loss, list(grid.parameters()))
-        names = (f"the gradient of {name}" for name, _ in grid.named_parameters())
-        found |= dict(zip(names, slopes))
+            slopes = torch.autograd.grad(loss, list(learnt.values()))
+        found |= {f"the gradient of {name}": slope for name, slope in zip(learnt, slopes)}
         wild = [name for name, tensor in found.items() if not tensor.isfinite().all()]
+    except KernelError as error:
+        return error.why
     except Exception as error:
         return f"it must work on this machine. It ended in {_one_line(error)}"
     return f"its results must be finite. Not finite: {', '.join(wild)}." if wild else None

@@ -8,7 +8,7 @@ from torch import Tensor
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.seeing import decoder_of
 from voxnerf.cameras import Camera, orbit, orbit_camera
-from voxnerf.grid import VoxelGrid
+from voxnerf.field import Field
 
 N_FRAMES = 100
 RADIUS = 1.2990
@@ -37,29 +37,29 @@ def spiral_order() -> list[int]:
 
 
 @torch.no_grad()
-def pictures(grid: VoxelGrid, denoiser: Denoiser, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
+def pictures(field: Field, denoiser: Denoiser, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
     """Return RGB images in [-1, 1], float32 [n, 3, h, w] on the CPU, and opacities [n, h, w].
 
     One ray per latent pixel, as in training, decoded by the model's own decoder; a scene of RGB has
     4 x 4 rays there.
     """
-    decode = decoder_of(grid, denoiser)
+    decode = decoder_of(field, denoiser)
     images, opacities = [], []
     for camera in cameras:
-        seen = grid.render(camera.resized(_RGB_RAYS) if grid.rgb else camera)
+        seen = field.render(camera.resized(_RGB_RAYS) if field.rgb else camera)
         images.append(decode(seen.latent).cpu())
         opacities.append(seen.opacity.cpu())
     return torch.cat(images), torch.stack(opacities)
 
 
 @torch.no_grad()
-def face_pictures(grid: VoxelGrid, denoiser: Denoiser, n: int = 72) -> Tensor:
+def face_pictures(field: Field, denoiser: Denoiser, n: int = 72) -> Tensor:
     """Return the pictures in which faces are counted: RGB in [-1, 1], float32 [n, 3, h, w], on the CPU.
 
     SJC's radius, a low elevation, `n` azimuths from the front on. The object stands before a plain wall, its
     background's mean: what is painted there is no part of it and was taken for faces.
     """
-    alone = grid.before_plain_wall()
+    alone = field.before_plain_wall()
     size = denoiser.size
     cameras = [orbit_camera(360.0 * i / n, FACE_ELEVATION_DEG, size, size) for i in range(n)]
     return pictures(alone, denoiser, cameras)[0]

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from prompts.debias import ViewPrompts, plain_prompts
 from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.making.fields import build_ball
 from sjc_debiased.making.pictures import TURNTABLE_FRAMES
-from sjc_debiased.making.scene import build_grid, build_scene
+from sjc_debiased.making.scene import build_scene
 from sjc_debiased.making.session import PREVIEW_SHARE
 from sjc_debiased.models.machine import Machine
 from sjc_debiased.optimize import Scene, optimize_step
@@ -30,7 +31,6 @@ from sjc_debiased.options.config import Resolved, resolve
 from sjc_debiased.options.profiles import Profile
 from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import Field
-from voxnerf.grid import VoxelGrid
 from voxnerf.settings import Kernel
 from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 WARMUP_STEPS, TIMED_STEPS = 2, 5
 FRAMES = 4
 Timed = Callable[[Callable[[], object]], float]
-_BALL = 0.6  # its radius, as a share of the box's half size
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,7 @@ def measure_cost(
         latent = scenes[0].field.render(cameras[0]).latent
     timed(lambda: decode(latent))  # the first of a size prepares it
     preview_s = timed(lambda: decode(latent))
-    ball = build_grid(run, denoiser, machine.kernel)
-    make_ball(ball)
+    ball = build_ball(run, denoiser, machine.kernel)
     for part in (cameras[:1], cameras[:FRAMES]):  # the first of a size prepares it
         views = take_snapshots(ball, decode, part, upscale=2)
         frame_s = timed(lambda views=views: list(views)) / len(part)
@@ -178,16 +176,6 @@ def time_of_sweep(work: Work) -> str:
         return f"no estimate of the time: {error}"
     where = f"{machine.device} ({device_name(machine.device)}) in {machine.precision}"
     return f"{cost.of_sweep(runs)} in one process, by steps timed on {where}: {cost}"
-
-
-@torch.no_grad()
-def make_ball(grid: VoxelGrid) -> None:
-    """Change a scene into an opaque ball in the middle of nothing."""
-    n = grid.config.resolution
-    place = torch.linspace(-1, 1, n, device=grid.density.device)
-    distance = (place[:, None, None] ** 2 + place[:, None] ** 2 + place**2).sqrt()
-    grid.density.copy_(torch.where(distance < _BALL, 20.0, -20.0)[None, None])
-    grid.color.clamp_(-1, 1)
 
 
 def wait_for(device: torch.device) -> None:

@@ -10,12 +10,12 @@ import torch
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED, RunError
-from sjc_debiased.making.scene import make_grid
+from sjc_debiased.making.fields import make_field
 from sjc_debiased.models.choose import choose_model, fingerprint, weights_of
 from sjc_debiased.models.loading import load_model
 from sjc_debiased.options.config import part
 from sjc_debiased.settings import Viewing
-from voxnerf.grid import VoxelGrid
+from voxnerf.field import Field
 from voxnerf.settings import GridConfig
 from voxnerf.trial import usable_kernel
 
@@ -29,11 +29,11 @@ def model_of(location: str, device: str) -> Denoiser:
 
 def load_scene(
     folder: Path, device: str = "cpu", stopped: bool = False, asked: bool = False
-) -> tuple[dict, VoxelGrid, Denoiser]:
-    """Return the resolved options, the final scene and the model of a finished run.
+) -> tuple[dict, Field, Denoiser]:
+    """Return the resolved options, the final field and the model of a finished run.
 
     Args:
-        stopped: take the newest scene of a run that is not finished, too.
+        stopped: take the newest field of a run that is not finished, too.
         asked: the model is asked for more than its decoder; then it must have no LoRA, which is not loaded.
 
     Raises:
@@ -61,10 +61,9 @@ def load_scene(
             "is not loaded here. Make a run without --lora."
         )
     denoiser = model_of(location, device)
-    grid = make_grid(part(GridConfig, options), part(Viewing, options), denoiser.channels)
+    field = make_field(part(GridConfig, options), part(Viewing, options), denoiser)
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
-    grid.load_state_dict(tensors)
-    grid.to(device)
-    grid.kernel, _ = usable_kernel(grid)
-    return options, grid, denoiser
+    field.load_state_dict(tensors)
+    field.kernel, _ = usable_kernel(field)
+    return options, field, denoiser

@@ -25,8 +25,9 @@ from sjc_debiased.folder.identity import (
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FinishedError, locked
 from sjc_debiased.making.by_hand import repeat_changes
+from sjc_debiased.making.fields import build_field
 from sjc_debiased.making.provenance import record
-from sjc_debiased.making.scene import build_grid, build_scene
+from sjc_debiased.making.scene import build_scene
 from sjc_debiased.making.session import Session
 from sjc_debiased.models.bars import compile_bar
 from sjc_debiased.models.choose import Choice
@@ -129,14 +130,14 @@ def load_denoiser(
 
 
 def try_kernel(machine: Machine, wanted: Kernel, run: Resolved, denoiser: Denoiser) -> Machine:
-    """Return the machine with the renderer's kernel that works there, after one try on the run's own grid.
+    """Return the machine with the renderer's kernel that works there, after one try on the run's own field.
 
     Raises:
         OptionError: the kernel that was asked for does not work.
     """
     try:
         with compile_bar() if machine.device == "cpu" and wanted in ("auto", "numba") else nullcontext():
-            kernel, why = usable_kernel(build_grid(run, denoiser), wanted)
+            kernel, why = usable_kernel(build_field(run, denoiser), wanted)
     except ValueError as error:
         raise OptionError(f"--kernel {wanted}: {error}") from error
     return replace(machine, kernel=kernel, why_kernel=why)
