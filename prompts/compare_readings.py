@@ -75,7 +75,7 @@ def main(suite: str = "dsds70", masked_lm: str = DEFAULT_MASKED_LM, local_files_
     Prompts with words that the language model can spell only letter by letter are left out.
 
     Args:
-        suite: a suite's name (dsds70, menagerie, sjc_readme), or a JSON file of the same form.
+        suite: a suite's name (a wrong one lists them), or a JSON file of the same form.
         masked_lm: hub name or folder of a BERT-format masked language model.
         local_files_only: never ask the hub.
     """

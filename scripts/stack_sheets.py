@@ -9,17 +9,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.making.pictures import halved, turn_of
 
 
 def stack(runs: list[Path]) -> np.ndarray:
     """Return the image rows of the runs' contact sheets, one below the other, at half size."""
-    rows = []
-    for run in runs:
-        sheet = iio.imread(RunReader(run).contact_sheet)
-        rows.append(sheet[: sheet.shape[0] // 2])
-    tall = np.concatenate(rows)
-    height, width = tall.shape[0] // 2, tall.shape[1] // 2
-    return tall.reshape(height, 2, width, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    turns = [turn_of(iio.imread(RunReader(run).contact_sheet)) for run in runs]
+    return halved(np.concatenate(turns))
 
 
 if __name__ == "__main__":

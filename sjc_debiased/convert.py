@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sjc_debiased.folder.runs import atomic
-from sjc_debiased.models.files import STEMS
+from sjc_debiased.models.pipelines import pipeline_of
 from sjc_debiased.models.tensor_files import PICKLES, ModelError
 
 _OTHER_STEMS = {"text_encoder": "pytorch_model"}
@@ -55,7 +55,7 @@ def pairs(place: Path) -> list[tuple[Path, Path]]:
     if place.is_file() and place.suffix.lower() in PICKLES:
         return [(place, place.with_suffix(".safetensors"))]
     found = []
-    for part, stem in STEMS.items():
+    for part, stem in pipeline_of(str(place)).stems.items():
         source = place / part / f"{_OTHER_STEMS.get(part, stem)}.bin"
         target = place / part / f"{stem}.safetensors"
         if source.is_file() and not target.exists():

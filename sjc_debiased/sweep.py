@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from prompts.suites import SuiteError, SuitePrompt, load_suite
+from prompts.suites import SuiteError, SuitePrompt, load_suite, suite_names
 from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.runs import RunError, check_run_root
 from sjc_debiased.making.sweep_ray import do_on_ray
@@ -71,8 +71,9 @@ class SweepOptions:
     --seeds.
     """
 
-    suite: str
-    """A suite's name (dsds70, menagerie, sjc_readme), or a JSON file of the same form."""
+    suite: Annotated[
+        str, arg(help=f"A suite's name ({', '.join(suite_names())}), or a JSON file like theirs.")
+    ]
     presets: str = "sjc,dsds-preserved,dsds"
     """Presets, with commas between."""
     limit: int | None = None

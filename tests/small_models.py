@@ -31,6 +31,14 @@ def save_pipeline(folder: Path, unet, vae, text_encoder, tokenizer, scheduler) -
     ).save_pretrained(folder)
 
 
+def load_pipeline(location: str, local_files_only: bool = False, loras=()):
+    """Load a Stable Diffusion as the product does, before the adapter takes it over."""
+    from sjc_debiased.models.loading import find_whole
+    from sjc_debiased.models.stable_diffusion import load_pipeline
+
+    return load_pipeline(find_whole(location, local_files_only), loras, local_files_only)
+
+
 def write_pipeline(folder: Path, prediction_type: str = "epsilon", tokenizer=None) -> None:
     """Write a Stable Diffusion folder: 8 x 8 latents, 64 x 64 pixels.
 

@@ -8,7 +8,8 @@ from diffusers import AutoencoderTiny
 
 from adapt_sd import StableDiffusion, check_vocabulary
 from sjc_debiased.denoiser import Conditioning
-from sjc_debiased.models.loading import check_prompts, load_pipeline
+from sjc_debiased.models.loading import check_prompts
+from tests.small_models import load_pipeline
 
 CPU = torch.device("cpu")
 

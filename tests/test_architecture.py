@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -19,7 +20,11 @@ ALLOWED = {
     "run_sjc.py": OURS,
     "app.py": {"sjc_debiased"},
 }
-MAKES_MODELS = ROOT / "sjc_debiased/models/loading.py"  # names the adapters, inside functions
+MODELS = ROOT / "sjc_debiased/models"
+MAKES_MODELS = {  # names an adapter, inside functions
+    "adapt_sd": MODELS / "stable_diffusion.py",
+    "adapt_if": MODELS / "deepfloyd.py",
+}
 METHOD_ALONE = (
     "clipping",
     "score",
@@ -78,15 +83,15 @@ def files(room):
 def test_arrows(room):
     for path in files(room):
         used = {name.split(".")[0] for name in imports(path)} & OURS
-        allowed = ALLOWED[room] | (ADAPTERS if path == MAKES_MODELS else set())
+        allowed = ALLOWED[room] | (ADAPTERS if path in MAKES_MODELS.values() else set())
         assert used <= allowed, f"{path.relative_to(ROOT)} imports {used - allowed}"
 
 
 @pytest.mark.parametrize("adapter", sorted(ADAPTERS))
 def test_one_arrow_between_an_adapter_and_the_method(adapter):
-    """An adapter imports the contract; the method names an adapter only where it makes a model."""
-    assert adapter in {*imports(MAKES_MODELS)}
-    assert adapter not in {*imports(MAKES_MODELS, top_level_only=True)}
+    """An adapter imports the contract; the method names an adapter only where its family is loaded."""
+    assert adapter in {*imports(MAKES_MODELS[adapter])}
+    assert adapter not in {*imports(MAKES_MODELS[adapter], top_level_only=True)}
 
 
 def test_no_module_needs_itself():
@@ -156,6 +161,37 @@ def test_compiled_kernels_are_compiled_again_when_what_they_are_built_on_changes
     digest = hashlib.sha256((ROOT / "voxnerf/march_cpu_places.py").read_bytes()).hexdigest()[:8]
     for module in (march_cpu, march_cpu_voxels):
         assert digest == module.PLACES, f"Write PLACES = {digest!r} into {module.__name__}."
+
+
+def test_each_module_stands_once_in_the_map_of_rooms():
+    """In `docs/rooms.md`, under its folder; an `__init__.py` only if it defines anything."""
+    by_room = re.split(r"^### `(.*)/`$", (ROOT / "docs/rooms.md").read_text(), flags=re.M)[1:]
+    named = [
+        f"{room}/{module}".removeprefix("/")
+        for room, rows in zip(by_room[::2], by_room[1::2])
+        for module in re.findall(r"^\| `(\w+\.py)` \|", rows, flags=re.M)
+    ]
+    paths = [path for room in ALLOWED for path in files(room)]
+    does = (ast.FunctionDef, ast.ClassDef)
+    there = [
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        if path.name != "__init__.py" or any(isinstance(n, does) for n in ast.parse(path.read_text()).body)
+    ]
+    assert sorted(named) == sorted(there)
+
+
+def test_the_way_from_a_prompt_to_a_mesh_leads_to_functions():
+    """Each `file:function` of `docs/rooms.md` is one."""
+    steps = re.findall(r"`([\w/]+\.py):([\w.]+)`", (ROOT / "docs/rooms.md").read_text())
+    assert steps
+    for file, name in steps:
+        path = next(p for p in (ROOT / file, ROOT / "sjc_debiased" / file) if p.exists())
+        body, found = ast.parse(path.read_text()).body, None
+        for part in name.split("."):
+            found = next((n for n in body if getattr(n, "name", None) == part), None)
+            assert found, f"{file} has no {name}"
+            body = found.body
 
 
 def test_files_and_functions_stay_small():

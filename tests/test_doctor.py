@@ -165,7 +165,7 @@ def test_the_menagerie_can_start(report):
 
 def test_missing_weights_are_said_and_nothing_is_timed(report, whole, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(
-        "sjc_debiased.models.loading._stable_diffusion", lambda *_: pytest.fail("a model was loaded")
+        "sjc_debiased.models.stable_diffusion.load_pipeline", lambda *_: pytest.fail("a model was loaded")
     )
     folder = copy(whole, tmp_path_factory)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()

@@ -12,9 +12,9 @@ import torch
 from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import on
+from tests.small_models import load_pipeline
 from tests.test_golden import compare_with_published
 from tests.test_render import LOSSES, compare_tiny_gradients
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras

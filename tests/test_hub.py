@@ -21,7 +21,6 @@ from prompts.masked_lm import Bert
 from sjc_debiased.models.choose import SD15, choose_model, fingerprint
 from sjc_debiased.models.files import small_files, weights
 from sjc_debiased.models.finding import find_model
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.models.pipelines import STABLE_DIFFUSION
 from sjc_debiased.models.tensor_files import ModelError
 from tests.model_makers import (
@@ -35,7 +34,7 @@ from tests.model_makers import (
     rename_weights,
     write_index,
 )
-from tests.small_models import write_if
+from tests.small_models import load_pipeline, write_if
 
 ROOT = Path(__file__).parents[1]
 
@@ -335,10 +334,10 @@ def test_a_gated_model_says_how_its_licence_is_accepted(serve, tmp_path):
 
 def test_the_download_command_takes_what_is_needed_and_no_more():
     taken = {f for f in SD15_FILES if any(fnmatch(f, pattern) for pattern in STABLE_DIFFUSION.patterns)}
-    assert taken >= {*small_files(SD15_FILES), *weights(SD15_FILES)}
-    surplus = taken - {*small_files(SD15_FILES), *weights(SD15_FILES)}
+    assert taken >= {*small_files(SD15_FILES, STABLE_DIFFUSION), *weights(SD15_FILES, STABLE_DIFFUSION)}
+    surplus = taken - {*small_files(SD15_FILES, STABLE_DIFFUSION), *weights(SD15_FILES, STABLE_DIFFUSION)}
     assert surplus == {"feature_extractor/preprocessor_config.json", "safety_checker/config.json"}  # a few kB
-    assert set(weights(SD15_FILES)) == {UNET, VAE, TEXT}
+    assert set(weights(SD15_FILES, STABLE_DIFFUSION)) == {UNET, VAE, TEXT}
     bert = {f for f in BERT_FILES if any(fnmatch(f, pattern) for pattern in BERT_PATTERNS)}
     assert bert == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
@@ -359,11 +358,11 @@ def test_the_download_command_works(serve, eps_folder, tmp_path):
     subprocess.run(["bash", "-c", command], env=environment, capture_output=True, check=True)
     snapshot = tmp_path / "hf" / "hub" / "models--someone--model" / "snapshots" / REVISION
     there = set(hub.files_in(snapshot))
-    assert {*small_files(there), *weights(there)} <= there
+    assert {*small_files(there, STABLE_DIFFUSION), *weights(there, STABLE_DIFFUSION)} <= there
     assert not {f for f in there if f.endswith((".bin", ".ckpt")) or "fp16" in f or "non_ema" in f}
     shutil.rmtree(tmp_path / "repository")
     code = (
-        "import sys; from sjc_debiased.models.loading import load_pipeline;"
+        "import sys; from tests.small_models import load_pipeline;"
         "load_pipeline('someone/model', local_files_only=True); print('loaded')"
     )
     loaded = subprocess.run(

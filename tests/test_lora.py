@@ -8,11 +8,12 @@ from safetensors.torch import load_file, save_file
 
 from sjc_debiased.models import lora as module
 from sjc_debiased.models.choose import choose_model, identify, weights_of
-from sjc_debiased.models.loading import check_loras, load_pipeline
+from sjc_debiased.models.loading import check_loras
 from sjc_debiased.models.lora import Lora, check_lora, lora_file, parse_lora
 from sjc_debiased.models.tensor_files import ModelError
 from sjc_debiased.options.command import OptionError
 from tests.model_makers import header_only, put_into_cache
+from tests.small_models import load_pipeline
 
 RANK = 2
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"

@@ -23,7 +23,7 @@ from sjc_debiased.evaluation.clip_similarity import CLIP
 from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
 from sjc_debiased.models import single_file
 from sjc_debiased.models.choose import SD15, choose_model, fingerprint
-from sjc_debiased.models.loading import check_prompts, load_pipeline
+from sjc_debiased.models.loading import check_prompts
 from sjc_debiased.models.pipelines import STABLE_DIFFUSION
 from tests.model_makers import (
     TEXT,
@@ -37,6 +37,7 @@ from tests.model_makers import (
     write_folder,
     write_index,
 )
+from tests.small_models import load_pipeline
 
 CPU = torch.device("cpu")
 SECONDS = 10  # for a refusal

@@ -11,8 +11,8 @@ from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.making import session
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
+from tests.small_models import load_pipeline
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 

@@ -18,7 +18,7 @@ from sjc_debiased.evaluation.study import StudyError, read_answers
 from sjc_debiased.folder.checkpoints import load_checkpoint, save_checkpoint
 from sjc_debiased.folder.identity import saved_options
 from sjc_debiased.folder.runs import RunError, slug
-from sjc_debiased.models.files import check_folder
+from sjc_debiased.models.pipelines import check_folder
 from sjc_debiased.models.tensor_files import ModelError
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import Resolved, resolve
@@ -149,7 +149,7 @@ def test_suites_load_or_are_refused(tmp_path, content):
 def test_profiles_load_or_are_refused(tmp_path, content):
     written(tmp_path / "profile.json", content)
     try:
-        profile = load_profile(str(tmp_path))
+        profile = load_profile(str(tmp_path), STABLE_DIFFUSION)
     except ValueError as error:
         assert "profile.json must hold" in str(error)
         return

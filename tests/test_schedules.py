@@ -10,12 +10,12 @@ import torch
 from adapt_sd import StableDiffusion
 from sjc_debiased.denoiser import TIMESTEPS
 from sjc_debiased.guidance.paas import PAAS
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.schedules import Schedule, TimestepRange
 from tests.options import options
+from tests.small_models import load_pipeline
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_profile_and_an_option_say_the_range(tmp_path: Path):
     (run,) = resolve(options(prompt=("a cat",)), STABLE_DIFFUSION, "sd", "0")
     assert run.guidance.timesteps is None
     (tmp_path / "profile.json").write_text(json.dumps({"timesteps": [20, "0:980,50:500"]}))
-    assert load_profile(str(tmp_path)).timesteps == ("20", "0:980,50:500")
+    assert load_profile(str(tmp_path), STABLE_DIFFUSION).timesteps == ("20", "0:980,50:500")
     for bad in ([20], [500, 20], "20", 7, ["a", "b"]):
         (tmp_path / "profile.json").write_text(json.dumps({"timesteps": bad}))
         with pytest.raises(ValueError, match=r"a profile\.json must hold"):
-            load_profile(str(tmp_path))
+            load_profile(str(tmp_path), STABLE_DIFFUSION)
 
 
 def test_a_run_draws_from_its_range(command):

@@ -16,11 +16,11 @@ from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.losses import sparsity_loss
 from sjc_debiased.making.pack import run_packed
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, make_optimizer, optimize, optimize_step
 from sjc_debiased.pages.curves import charts
 from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
+from tests.small_models import load_pipeline
 from tests.test_contracts import SIZE, Gaussian, opened
 from tests.test_shaded import shaded, sphere
 from voxnerf.cameras import orbit

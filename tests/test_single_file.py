@@ -11,7 +11,6 @@ from sjc_debiased.convert import convert, pairs
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.models import single_file
 from sjc_debiased.models.finding import find_model
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.models.single_file import clip_tokenizer, config_folder, noise_share
 from sjc_debiased.models.tensor_files import SD1, SD2, ModelError, check_checkpoint, describe
 from tests.model_makers import (
@@ -23,6 +22,7 @@ from tests.model_makers import (
     original_vae,
     write_folder,
 )
+from tests.small_models import load_pipeline
 
 ABAR = torch.tensor(0.0047)
 

@@ -18,7 +18,6 @@ from sjc_debiased.guidance.sds import SDS
 from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.making.scene import build_scene
 from sjc_debiased.making.session import Session
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import optimize_step
 from sjc_debiased.options import config
 from sjc_debiased.options.command import OptionError
@@ -28,6 +27,7 @@ from sjc_debiased.options.profiles import STABLE_DIFFUSION
 from sjc_debiased.sweep import make_plan
 from tests.model_makers import write_index
 from tests.options import options, sweep_options
+from tests.small_models import load_pipeline
 from tests.test_contracts import Gaussian, scene_of
 
 SIGMAS = sigma_table(

@@ -11,9 +11,9 @@ from adapt_sd import StableDiffusion
 from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.losses import center_depth_loss
-from sjc_debiased.models.loading import load_pipeline
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from tests.kernels import needs_interpreter, on
+from tests.small_models import load_pipeline
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.lights import Light

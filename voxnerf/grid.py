@@ -93,8 +93,11 @@ class VoxelGrid(nn.Module):
 
     def density_at(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
         """Return the volume density per scene unit at points [n, 3] as [n]."""
-        raw = self._lookup(self.density, points)[:, 0]
-        return F.softplus(raw * self.log_density_scale.exp() + self.config.density_shift)
+        return F.softplus(self.before_softplus(self._lookup(self.density, points)[:, 0]))
+
+    def before_softplus(self, raw: Tensor) -> Tensor:
+        """Return what the softplus makes the volume density of, of values of `density`."""
+        return raw * self.log_density_scale.exp() + self.config.density_shift
 
     def color_at(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n channels"]:
         """Return the latent color at points [n, 3] as [n, channels]."""

@@ -180,8 +180,8 @@ def _raw_density(grid: VoxelGrid) -> np.ndarray:
     """Return the field before its softplus, blurred; the renderer, too, interpolates before the softplus."""
     from scipy.ndimage import gaussian_filter
 
-    raw = grid.density[0, 0] * grid.log_density_scale.exp() + grid.config.density_shift
-    return gaussian_filter(raw.float().cpu().numpy(), _BLUR_VOXELS, mode="nearest")
+    raw = grid.before_softplus(grid.density[0, 0]).float().cpu().numpy()
+    return gaussian_filter(raw, _BLUR_VOXELS, mode="nearest")
 
 
 def _softplus(raw):

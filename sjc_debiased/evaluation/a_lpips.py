@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxnerf.snapshot import to_u8
+
 Net = Literal["alex", "vgg"]
 Protocol = Literal["closed", "published"]
 _BATCH = 8  # pairs; the features of more do not stay in the cache
@@ -69,8 +71,8 @@ def clip_preprocessed(images: Tensor) -> Tensor:
     """Return images in [-1, 1] as CLIP ViT-B/32 takes them: bytes, 224 pixels bicubic, normalised."""
     from PIL import Image
 
-    u8 = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    small = [np.asarray(Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC)) for i in u8]
+    resized = (Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC) for i in to_u8(images))
+    small = [np.asarray(image) for image in resized]
     scaled = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
     return (scaled - mean) / std

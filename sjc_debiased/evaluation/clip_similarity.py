@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prompts.hub import download_command, gather
 from prompts.quiet import quiet
+from voxnerf.snapshot import to_u8
 
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """For other models than the menagerie: a ViT-B/32 in safetensors. OpenAI's own has pickles alone."""
@@ -113,8 +114,7 @@ def similarities(images: Tensor, texts: list[str], name: str, device: str = "cpu
     """
     model, processor, tokenizer = load_clip(name)
     model = model.to(device)
-    u8 = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
-    pixels = processor(images=list(u8), return_tensors="pt").pixel_values
+    pixels = processor(images=list(to_u8(images)), return_tensors="pt").pixel_values
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     with torch.inference_mode():
         outputs = model(

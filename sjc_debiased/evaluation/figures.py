@@ -11,7 +11,7 @@ import numpy as np
 from sjc_debiased.evaluation.collect import Measured
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.folder.runs import steps_of
-from sjc_debiased.making.pictures import labelled, read_picture, turn_of, write_png
+from sjc_debiased.making.pictures import halved, labelled, read_picture, turn_of, write_png
 
 STRIPS = {
     "fig_6": ("SJC and D-SDS from the same prompts and seeds (Figs. 6, 12)", ("sjc", "dsds")),
@@ -58,7 +58,7 @@ def strip(runs: list[Measured], presets: tuple[str, ...]) -> tuple[np.ndarray, s
     for prompt, seed in shown:
         for preset in presets:
             turn = turn_of(read_picture(of[prompt, seed, preset].files.contact_sheet))
-            rows.append(labelled(_half(turn), f"{preset}, seed {seed}: {prompt}"))
+            rows.append(labelled(halved(turn), f"{preset}, seed {seed}: {prompt}"))
         rows.append(np.full((_GAP, rows[-1].shape[1], 3), 255, np.uint8))
     return (np.concatenate(rows[:-1]), rule) if rule else None
 
@@ -137,9 +137,3 @@ def write_captions(made: list[Figure], folder: Path, made_by: str) -> None:
     """Write `README.md`, which shows the figures of a folder with their captions and what made them."""
     shown = [f"## {f.title}\n\n![{f.name}]({f.name})\n\n{html.escape(f.caption)}\n" for f in made]
     (folder / "README.md").write_text("\n".join([*shown, f"{made_by}\n"]), encoding="utf-8")
-
-
-def _half(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[0] // 2, image.shape[1] // 2
-    small = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3)
-    return small.mean((1, 3)).round().astype(np.uint8)

@@ -20,7 +20,7 @@ _BALL = 0.6  # its radius, as a share of the box's half size
 def make_field(
     config: GridConfig, viewing: Viewing, denoiser: Denoiser, generator: torch.Generator | None = None
 ) -> Field:
-    """Return a field at its start on the 2D model's device: of RGB where the steps light it, else of pictures.
+    """Return a field on the 2D model's device: of RGB where the steps light it, else of pictures.
 
     Args:
         denoiser: whose pictures they are.

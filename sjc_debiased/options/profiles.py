@@ -2,7 +2,7 @@
 
 `--preset sjc` and `--preset dsds` mean the same method on every model; grid, rays, steps, guidance,
 emptiness and the scale of its scores belong to the model. A model folder may carry a `profile.json`
-with these fields; what it leaves out, or all without one, is its pipeline's (`pipelines.Pipeline`). Stable
+with these fields; what it leaves out, or all without one, is its family's (`models.pipelines`). Stable
 Diffusion's are SJC's and D-SDS's own.
 """
 
@@ -89,7 +89,7 @@ _WITH_ITS_OWN = (
 """What a folder's profile that has the first says of the second, unless it names it: it is not published."""
 
 
-def load_profile(model: str, default: Profile = STABLE_DIFFUSION) -> Profile:
+def load_profile(model: str, default: Profile) -> Profile:
     """Return the profile that a model folder carries, or its pipeline's.
 
     Args:

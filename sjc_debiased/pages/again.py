@@ -8,12 +8,13 @@ from dataclasses import fields
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.models.choose import ALIASES
+from sjc_debiased.models.pipelines import profile_of
 from sjc_debiased.options.command import MeshOptions, MethodOptions, SJCOptions
 from sjc_debiased.options.config import defaults
 from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.presets import PRESETS, PresetName
-from sjc_debiased.options.profiles import Profile, load_profile
+from sjc_debiased.options.profiles import Profile
 from sjc_debiased.pages.explain import help_texts, mesh_settings_of
 
 _SCENE = ("cameras", "light", "highest_deg")  # tell the frameworks apart
@@ -31,7 +32,7 @@ def command_again(run: RunReader) -> str:
     """
     r, record = run.options, run.record
     model: str = r["model"]
-    profile = load_profile(ALIASES.get(model, model))
+    profile = profile_of(ALIASES.get(model, model))
     words = ["python", "run_sjc.py"]
     words += [f"--prompt={r['prompt']}"] if r["prompt"].startswith("-") else ["--prompt", r["prompt"]]
     words += ["--preset", _base(r), "--model", model, "--seed", str(r["seed"])]

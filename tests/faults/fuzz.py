@@ -63,11 +63,11 @@ def labels(data: bytes, place: Path) -> None:
 
 def profile(data: bytes, place: Path) -> None:
     """Read the profile of a model folder."""
-    from sjc_debiased.options.profiles import load_profile
+    from sjc_debiased.options.profiles import STABLE_DIFFUSION, load_profile
 
     (place / "profile.json").write_bytes(data)
     with contextlib.suppress(ValueError):
-        load_profile(str(place))
+        load_profile(str(place), STABLE_DIFFUSION)
 
 
 def checkpoint(data: bytes, place: Path) -> None:
