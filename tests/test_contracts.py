@@ -1,7 +1,9 @@
 """A third kind behind every contract, none of which the product knows: its loop runs with them unchanged."""
 
 import json
+import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,10 @@ from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.making import fields, made
 from sjc_debiased.making.pack import run_packed
 from sjc_debiased.making.session import Session
+from sjc_debiased.models import pipelines
+from sjc_debiased.models.choose import choose_model
+from sjc_debiased.models.loading import check_loras, check_prompts, load_model
+from sjc_debiased.models.lora import Lora
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize, optimize_step
 from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import Profile
@@ -60,7 +66,7 @@ class Gaussian:
         return picture.clamp(-1, 1)
 
     def compile(self):
-        pass
+        self.asked.append("to compile")
 
 
 class Pull:
@@ -196,3 +202,31 @@ def test_a_third_field_is_one_change_in_one_place(command, monkeypatch, capsys):
     assert face_pictures(field, denoiser, 2).shape == (2, 3, 64, 64)
     assert refine.main([str(folder), "--steps", "1", "--device", "cpu"]) == 2
     assert "a density on voxels is refined" in capsys.readouterr().err
+
+
+def test_a_third_family_of_models_is_one_entry(eps_folder, tmp_path, monkeypatch):
+    """What stands in `pipelines` is all that is asked of a family: profile, checks, how it is loaded."""
+    folder = shutil.copytree(eps_folder, tmp_path / "toy")
+    index = json.loads((folder / pipelines.INDEX).read_text())
+    (folder / pipelines.INDEX).write_text(json.dumps(index | {"_class_name": "ToyPipeline"}))
+    with pytest.raises(
+        ValueError, match="1.x or 2.x, or DeepFloyd IF's first stage. .* is another model"
+    ):
+        check_prompts(str(folder), ["a cat"])
+    asked = []
+    toy = replace(
+        pipelines.STABLE_DIFFUSION,
+        class_name="ToyPipeline",
+        profile=Profile(n_steps=7),
+        check_configs=lambda configs, what: asked.append(sorted(configs)),
+        check_prompts=lambda found, prompts: asked.append(prompts),
+        check_loras=lambda found, loras, local_files_only: asked.append(loras),
+        load=lambda found, device, dtype, loras, local_files_only, prompts: Gaussian(),
+    )
+    monkeypatch.setitem(pipelines._SUPPORTED, "ToyPipeline", toy)
+    assert choose_model(str(folder), "cpu").profile.n_steps == 7
+    parts = ["scheduler", "text_encoder", "unet", "vae"]
+    check_prompts(str(folder), ["a cat"])
+    check_loras(str(folder), (Lora("x"),))
+    assert asked == [parts, ["a cat"], parts, (Lora("x"),)]
+    assert load_model(str(folder), Gaussian.device, Gaussian.dtype, compiled=True).asked == ["to compile"]

@@ -266,6 +266,21 @@ def test_the_command_makes_the_same_run_again(tmp_path, arguments):
         assert resolve(parsed(words[2:]), profile, "menagerie", "f") == [run], command
 
 
+def test_the_command_counts_from_the_settings_of_the_models_family(tmp_path):
+    """Of DeepFloyd IF, Stable Diffusion's scale must be said."""
+    from sjc_debiased.folder.reader import write_options
+
+    name = "DeepFloyd/IF-I-XL-v1.0"
+    profile = choose_model(name, "cpu").profile
+    for scale in ("21", "100"):
+        argv = ["--prompt", "a smiling cat", "--model", name, "--guidance", scale]
+        (run,) = resolve(parsed(argv), profile, name, "f")
+        write_options(tmp_path, run, {})
+        command = command_again(RunReader(tmp_path))
+        assert ("--guidance" in command) == (scale == "100")
+        assert resolve(parsed(shlex.split(command)[2:]), profile, name, "f") == [run]
+
+
 def parsed(argv):
     import tyro
 
