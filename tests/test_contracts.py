@@ -209,9 +209,7 @@ def test_a_third_family_of_models_is_one_entry(eps_folder, tmp_path, monkeypatch
     folder = shutil.copytree(eps_folder, tmp_path / "toy")
     index = json.loads((folder / pipelines.INDEX).read_text())
     (folder / pipelines.INDEX).write_text(json.dumps(index | {"_class_name": "ToyPipeline"}))
-    with pytest.raises(
-        ValueError, match="1.x or 2.x, or DeepFloyd IF's first stage. .* is another model"
-    ):
+    with pytest.raises(ValueError, match="1.x or 2.x, or DeepFloyd IF's first stage. .* is another model"):
         check_prompts(str(folder), ["a cat"])
     asked = []
     toy = replace(
