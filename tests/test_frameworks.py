@@ -90,11 +90,11 @@ def test_dreamfusions_guidance_counts_from_the_conditional_side():
 
 def test_a_model_with_guidance_of_its_own_keeps_it(tmp_path):
     (tmp_path / "profile.json").write_text(json.dumps({"guidance": 30.0, "clip_end": 2.0, "clip_start": 0.5}))
-    profile = load_profile(str(tmp_path))
+    profile = load_profile(str(tmp_path), STABLE_DIFFUSION)
     assert (profile.guidance, profile.guidance_sds, profile.clip_published) == (30, 0, False)
     assert run_of(profile, preset="dreamfusion-sd").guidance.scale == 30
     (tmp_path / "profile.json").write_text(json.dumps({"resolution": 48}))
-    profile = load_profile(str(tmp_path))
+    profile = load_profile(str(tmp_path), STABLE_DIFFUSION)
     assert (profile.guidance, profile.guidance_sds, profile.clip_published) == (100, 101, True)
 
 
