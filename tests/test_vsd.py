@@ -354,7 +354,10 @@ def test_it_is_refused_to_a_model_of_pixels_before_anything_is_loaded(
         plan = make_plan(sweep_options(suite="menagerie", limit=1, presets="sjc", **asked), [])
         assert plan.work.todo == ()
         said = plan.refused[0][1]
-    assert f"--model {folder} is DeepFloyd IF. Choose another model, or --guidance_form sds" in said
+    assert (
+        f"--model {folder} is DeepFloyd IF's first stage. Choose another model, or --guidance_form sds"
+        in said
+    )
 
 
 def test_a_run_with_it_ends_with_its_results(command):
