@@ -95,7 +95,7 @@ class VoxelGrid(nn.Module):
         """Return the volume density per scene unit at points [n, 3] as [n]."""
         return F.softplus(self.before_softplus(self._lookup(self.density, points)[:, 0]))
 
-    def before_softplus(self, raw: Tensor) -> Tensor:
+    def before_softplus(self, raw: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Return what the softplus makes the volume density of, of values of `density`."""
         return raw * self.log_density_scale.exp() + self.config.density_shift
 
