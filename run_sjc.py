@@ -103,7 +103,7 @@ def run(options: Options, command: list[str]) -> int:
         return max(exported)
 
     from sjc_debiased.making.prepare import keep_precision, plan_prompts, weights_report
-    from sjc_debiased.making.work import Work, do
+    from sjc_debiased.making.work import Work, carry_out
 
     machine = keep_precision(machine, [folder for r in todo if (folder := folders[r])])
     print(f"device: {machine.device}, in {machine.precision} ({machine.why})")
@@ -119,7 +119,7 @@ def run(options: Options, command: list[str]) -> int:
     if basic.best_of:
         find_ranker(choice.name, local)
     work = Work(tuple(todo), machine, choice, options, mesh, tuple(command), prompts)
-    codes = [_report(ended) for ended in do(work)]
+    codes = [_report(ended) for ended in carry_out(work)]
     if len(codes) < len(todo):
         print(f"{len(todo) - len(codes)} runs were not started. The same command does them.")
         return 130

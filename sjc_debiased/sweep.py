@@ -18,8 +18,8 @@ from tyro.conf import OmitArgPrefixes, arg
 from prompts.suites import SuiteError, SuitePrompt, load_suite, suite_names
 from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.runs import RunError, check_run_root
-from sjc_debiased.making.sweep_ray import do_on_ray
-from sjc_debiased.making.work import INTERRUPTED, Work, do, plan_all, told
+from sjc_debiased.making.sweep_ray import carry_out_on_ray
+from sjc_debiased.making.work import INTERRUPTED, Work, carry_out, plan_all, told
 from sjc_debiased.models.choose import check_guidance, check_words, choose_model, identify
 from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.options.command import Basic, OptionError, Options, SJCOptions
@@ -235,7 +235,11 @@ def main(options: SweepOptions, command: list[str]) -> int:
             check_run_root(options.run.basic.run_root, list(work.todo))
             work, unsent = plan_all(work)
             failed = failed + unsent
-        ends = map(told, do(work)) if options.engine == "serial" else do_on_ray(work, options.workers)
+        ends = (
+            map(told, carry_out(work))
+            if options.engine == "serial"
+            else carry_out_on_ray(work, options.workers)
+        )
     except (OptionError, SuiteError, RunError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2

@@ -160,7 +160,7 @@ def test_compiled_kernels_are_compiled_again_when_what_they_are_built_on_changes
 
     digest = hashlib.sha256((ROOT / "voxnerf/march_cpu_places.py").read_bytes()).hexdigest()[:8]
     for module in (march_cpu, march_cpu_voxels):
-        assert digest == module.PLACES, f"Write PLACES = {digest!r} into {module.__name__}."
+        assert digest == module.PLACES_DIGEST, f"Write PLACES_DIGEST = {digest!r} into {module.__name__}."
 
 
 def test_each_module_stands_once_in_the_map_of_rooms():

@@ -108,14 +108,13 @@ class VoxelGrid(nn.Module):
         x, y, z = directions.unbind(-1)
         if self.config.background_mapping == "published":
             u, v = torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x)
-            texture, v_scale = self.background, 1.0
+            texture, inner = self.background, 1.0
         else:
             u, v = torch.atan2(torch.hypot(x, z), y), torch.atan2(z, x)
             texture = F.pad(F.pad(self.background, (0, 0, 1, 1), "circular"), (1, 1, 0, 0), "replicate")
-            v_scale = self.config.background_size / (self.config.background_size + 2)
+            inner = self.config.background_size / (self.config.background_size + 2)
         # u in [0, pi] runs along the texture's columns, v in [-pi, pi] along its rows.
-        u_scale = v_scale
-        uv = torch.stack([(2 * u / math.pi - 1) * u_scale, v / math.pi * v_scale], dim=-1)
+        uv = inner * torch.stack([2 * u / math.pi - 1, v / math.pi], dim=-1)
         sampled = F.grid_sample(texture, uv[None, None], align_corners=False)
         return sampled[0, :, 0].T
 

@@ -30,7 +30,7 @@ from voxnerf.march_cpu_places import (
 )
 
 # The digest of march_cpu_places. Numba looks at this file alone to see whether it must compile again.
-PLACES = "1f4ef431"
+PLACES_DIGEST = "1f4ef431"
 
 _F, _I, _U, _D = np.float32, np.int32, np.uint32, np.float64
 _LOG2_E, _LN2_HIGH, _LN2_LOW = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)

@@ -23,7 +23,7 @@ from voxnerf.march_cpu_places import (
 )
 
 # The digest of march_cpu_places. Numba looks at this file alone to see whether it must compile again.
-PLACES = "1f4ef431"
+PLACES_DIGEST = "1f4ef431"
 
 _F, _U, _D = np.float32, np.uint32, np.float64
 _MAX_SLABS = 8  # every other one at the same time, so for up to 4 threads; more would cost two threads more

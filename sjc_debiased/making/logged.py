@@ -25,7 +25,7 @@ def names_of(step: Step) -> list[str]:
 
 
 @torch.no_grad()
-def measure(step: Step) -> Tensor:
+def measure_step(step: Step) -> Tensor:
     """Return the values of `names_of` as one tensor on the device, without reading them."""
     magnitude = step.direction.abs()
     clipped = magnitude > step.clip_value if step.clip_value is not None else magnitude < 0

@@ -29,7 +29,7 @@ from sjc_debiased.folder.runs import (
     write_json,
 )
 from sjc_debiased.guidance import TrainedGuidance
-from sjc_debiased.making.logged import measure, names_of
+from sjc_debiased.making.logged import measure_step, names_of
 from sjc_debiased.making.pictures import (
     TURNTABLE_FRAMES,
     save_contact_sheet,
@@ -117,7 +117,7 @@ class Session:
         """
         done = self.scene.done
         last = stopping or self.remaining_steps == 0
-        self._pending.append((step, measure(step)))
+        self._pending.append((step, measure_step(step)))
         if done % _STATS_EVERY == 0 or done in self._preview_at or last:
             self._log.write(self._check(self._pending))
             self._pending = []

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sjc_debiased.making.work import Work, do, load, name_of, told
+from sjc_debiased.making.work import Work, carry_out, load, name_of, told
 from sjc_debiased.options.command import OptionError
 
 _RETRIES = 3
 
 
-def do_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
+def carry_out_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | None]]:
     """Do the runs of a sweep on `n_workers` Ray actors; yield (name, error or None) as each ends.
 
     A worker that dies is replaced, and its pack goes on from its checkpoints, three times at most. On a CUDA
@@ -97,7 +97,7 @@ class _Worker:
         ended = [(name_of(run), None) for run in pack if run not in work.todo]
         if work.todo and self._denoiser is None:
             self._denoiser = load(work)
-        return [*ended, *map(told, do(work, self._denoiser))]
+        return [*ended, *map(told, carry_out(work, self._denoiser))]
 
     def _missing(self, pack: tuple) -> tuple:
         """Return the runs of a pack that are not finished: a retried pack may have finished some."""

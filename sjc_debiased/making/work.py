@@ -84,7 +84,7 @@ def load(work: Work) -> Denoiser:
     return load_denoiser(work.machine, work.choice, options.local_files_only, options.compile, prompts)
 
 
-def do(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
+def carry_out(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
     """Do a worker's runs one after the other, `pack` at a time; yield each as it ends.
 
     Args:

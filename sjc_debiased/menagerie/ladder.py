@@ -112,7 +112,7 @@ def climb(o: LadderOptions) -> Iterator[Found]:
             if o.proposals:
                 write_png(folder / f"proposals_{rung}_{i}.png", sheet(grid, denoiser, prompts[i].sent))
         n_steps = {"fit": 0, "scratch": runs[0].n_steps}.get(rung, o.mend_steps)
-        optimize(scenes, denoiser, n_steps, rung)
+        optimize_all(scenes, denoiser, n_steps, rung)
         rows = []
         for run, grid in zip(runs, grids):
             found, row = judged(run.prompt, rung, grid, denoiser, judge)
@@ -123,7 +123,7 @@ def climb(o: LadderOptions) -> Iterator[Found]:
         write_json(folder / "ladder.json", {"found": [asdict(found) for found in all_found]})
 
 
-def optimize(scenes: list[Scene], denoiser: Denoiser, n_steps: int, rung: Rung) -> None:
+def optimize_all(scenes: list[Scene], denoiser: Denoiser, n_steps: int, rung: Rung) -> None:
     """Do the loop's steps on all scenes, with one call of the 2D model for all of them."""
     for _ in trange(n_steps, desc=rung, leave=False):
         optimize_step(scenes, denoiser)

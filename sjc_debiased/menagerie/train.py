@@ -17,7 +17,7 @@ Stage = Literal["autoencoder", "diffusion", "masked_lm", "clip", "judge", "repor
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainingOptions:
     """What to train, how long, and where."""
 
     work: Path = Path("runs/menagerie-training")
@@ -39,7 +39,7 @@ class Options:
     """Untried: no such model was trained yet."""
 
 
-def main(options: Options) -> None:
+def main(options: TrainingOptions) -> None:
     """Run the stages that were asked for."""
     from sjc_debiased.menagerie import (
         profile,
@@ -76,4 +76,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, prog="python -m sjc_debiased.menagerie.train"))
+    main(tyro.cli(TrainingOptions, prog="python -m sjc_debiased.menagerie.train"))
