@@ -6,12 +6,12 @@ one, under its name with .safetensors; nothing is overwritten.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from sjc_debiased.folder.runs import atomic
 from sjc_debiased.models.pipelines import pipeline_of
 from sjc_debiased.models.tensor_files import PICKLES, ModelError
+from sjc_debiased.refusals import refusals
 
 _OTHER_STEMS = {"text_encoder": "pytorch_model"}
 
@@ -54,8 +54,8 @@ def pairs(place: Path) -> list[tuple[Path, Path]]:
     """
     if place.is_file() and place.suffix.lower() in PICKLES:
         return [(place, place.with_suffix(".safetensors"))]
-    found = []
-    for part, stem in pipeline_of(str(place)).stems.items():
+    found, stems = [], pipeline_of(str(place)).stems if place.is_dir() else {}
+    for part, stem in stems.items():
         source = place / part / f"{_OTHER_STEMS.get(part, stem)}.bin"
         target = place / part / f"{stem}.safetensors"
         if source.is_file() and not target.exists():
@@ -81,8 +81,5 @@ def main(place: tyro.conf.Positional[Path]) -> None:
 if __name__ == "__main__":
     import tyro
 
-    try:
+    with refusals(ModelError):
         tyro.cli(main, prog="python -m sjc_debiased.convert")
-    except (OSError, ModelError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)

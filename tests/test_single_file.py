@@ -190,6 +190,12 @@ def test_a_folder_of_pickles_is_converted(of_noise, tmp_path):
         pairs(folder)
 
 
+def test_where_there_is_nothing_to_convert_it_is_said(tmp_path):
+    for place in (tmp_path, tmp_path / "no such file.ckpt", tmp_path / "no such folder"):
+        with pytest.raises(ModelError, match="there must be pickled weights"):
+            pairs(place)
+
+
 class Bad:
     def __reduce__(self):
         return (print, ("code in a pickle has run",))

@@ -12,7 +12,6 @@ The same sheets give the success rate by eye of a model that has no judge.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +26,7 @@ from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
 from sjc_debiased.evaluation.success import FaceCount, count_faces
 from sjc_debiased.folder.runs import write_json
+from sjc_debiased.refusals import refusals
 from sjc_debiased.untrusted import read_json
 
 N_VIEWS = 8
@@ -193,12 +193,9 @@ if __name__ == "__main__":
 
     from sjc_debiased.folder.runs import RunError
 
-    try:
+    with refusals(ValueError, RunError):
         tyro.extras.subcommand_cli_from_dict(
             {"sheet": sheet, "compare": compare},
             prog="python -m sjc_debiased.evaluation.labels",
             use_underscores=True,
         )
-    except (OSError, ValueError, RunError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)

@@ -6,7 +6,6 @@ with fewer parts to skip adds those.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from sjc_debiased.folder.runs import METRICS, RunError, run_folders, sha256, wri
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.refusals import refusals
 
 VERSION = 4  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
@@ -190,8 +190,5 @@ if __name__ == "__main__":
 
     from sjc_debiased.evaluation.a_lpips import BackboneError
 
-    try:
+    with refusals(ValueError, RunError, BackboneError):
         tyro.cli(main, prog="python -m sjc_debiased.evaluation.measure", use_underscores=True)
-    except (OSError, ValueError, RunError, BackboneError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)

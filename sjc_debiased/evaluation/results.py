@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sjc_debiased.folder.reader import short_commit
 from sjc_debiased.folder.runs import RunError
 from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.pages import write_page
+from sjc_debiased.refusals import refusals
 
 _COMPARED = ("sjc", "dsds")
 
@@ -149,8 +149,5 @@ def _base64(path: Path) -> str:
 if __name__ == "__main__":
     import tyro
 
-    try:
+    with refusals(ValueError, KeyError, IndexError, RunError):
         tyro.cli(main, prog="python -m sjc_debiased.evaluation.results", use_underscores=True)
-    except (OSError, ValueError, KeyError, IndexError, RunError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percen
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError, atomic, run_folders, write_json
 from sjc_debiased.pages import render
+from sjc_debiased.refusals import refusals
 from sjc_debiased.untrusted import read_json
 
 QUESTIONS = {
@@ -241,12 +241,9 @@ def tally(key: tyro.conf.Positional[Path], answers: tyro.conf.Positional[tuple[P
 if __name__ == "__main__":
     import tyro
 
-    try:
+    with refusals(ValueError, KeyError, IndexError, RunError):
         tyro.extras.subcommand_cli_from_dict(
             {"make": make, "count": tally},
             prog="python -m sjc_debiased.evaluation.study",
             use_underscores=True,
         )
-    except (OSError, ValueError, KeyError, IndexError, RunError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
