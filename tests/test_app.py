@@ -9,7 +9,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser
+from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser, this_machine_alone
 from tests.test_viewer_page import wait_for
 
 pytest.importorskip("gradio")
@@ -27,9 +27,11 @@ def serve():
         pages.append(build_page(maker))
         return serve_page(pages[-1], "127.0.0.1", wait=False)
 
-    yield start
-    for page in pages:
-        page.close(verbose=False)
+    with this_machine_alone() as refused:
+        yield start
+        for page in pages:
+            page.close(verbose=False)
+    assert refused == []
 
 
 def texts(driver):

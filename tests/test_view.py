@@ -176,6 +176,14 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, name, content, 
     assert not page.all("b")
 
 
+def test_without_options_the_curves_go_to_the_last_step_that_is_logged(tmp_path):
+    folder = page_run(tmp_path)
+    (folder / "options.json").write_text("{")
+    page = page_of(folder)
+    assert page.text.count("step 040") == 4, "both ends of an axis"
+    assert page.text.count("cannot be read from this folder.") == 2, "options and record"
+
+
 def test_missing_pictures_are_named(tmp_path):
     folder = page_run(tmp_path)
     for path in [*(folder / "previews").iterdir(), folder / "turntable.mp4"]:
@@ -229,6 +237,13 @@ def test_every_option_is_explained_by_its_help(tmp_path, capsys):
         if row.name.startswith("--"):
             assert row.help.split(". ")[0].rstrip(".") in shown, row.name
             assert row.name in shown
+
+
+def test_what_an_option_means_is_said_to_its_end(tmp_path):
+    rows = {row.name: row.help for _, group in option_groups(RunReader(page_run(tmp_path))) for row in group}
+    assert rows["orientation_start"].endswith("grows linearly over the first half of the schedule's steps.")
+    assert rows["light"].endswith("None for one of the 2D model's own pictures, which is not.")
+    assert rows["sparsity_weight"] == "Of `sparsity_loss`."
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from sjc_debiased.folder.runs import (
 )
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.again import command_again
+from sjc_debiased.pages.chosen import places_of
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
 from sjc_debiased.pages.explain import option_groups
 from sjc_debiased.pages.prompts import prompt_rows
@@ -87,6 +88,8 @@ def view_values(folder: Path) -> dict:
         "state": state,
         "last_sign": time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_sign)),
         "running": state.name == RUNNING,
+        "best_of": part("Chosen", lambda: run.best_of, None) if options else None,
+        "places": part("Chosen", lambda: places_of(run), []) if options else [],
         "turntable": turntable,
         "mesh": part("Mesh", lambda: _mesh(run), {"file": None, "files": [], "error": None}),
         "beside": part("Other runs", lambda: _beside(run), []),
@@ -94,6 +97,7 @@ def view_values(folder: Path) -> dict:
         "azimuths": FIXED_AZIMUTHS,
         "panels": PREVIEW_PANELS,
         "charts": drawn,
+        "last_step": max(state.n_steps, len(rows)),
         "chart_size": (WIDTH, HEIGHT),
         "sent": part("Prompts", lambda: prompt_rows(run), None),
         "groups": part("Options", lambda: option_groups(run), []),
