@@ -26,6 +26,7 @@ from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.chosen import places_of
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
 from sjc_debiased.pages.explain import option_groups
+from sjc_debiased.pages.faces import faces_of
 from sjc_debiased.pages.prompts import prompt_rows
 from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, State, state_of
 
@@ -99,6 +100,7 @@ def view_values(folder: Path) -> dict:
         "charts": drawn,
         "last_step": max(state.n_steps, len(rows)),
         "chart_size": (WIDTH, HEIGHT),
+        "faces": part("Faces", lambda: faces_of(run), None),
         "sent": part("Prompts", lambda: prompt_rows(run), None),
         "groups": part("Options", lambda: option_groups(run), []),
         "command": part("Command", lambda: command_again(run), ""),

@@ -26,6 +26,7 @@ from sjc_debiased.watching.pair import PAIR, Growing, Made, PairMaker  # noqa: E
 _LONGEST = 900  # characters of a message
 _WAITING = 8  # people in the queue; more are told to come back
 _KEPT_S = 24 * 3600  # of the copies that visitors download
+_NARROW = 140  # pixels; two of these stand side by side on a phone
 _ABOUT = (
     "One prompt, the same noise and cameras: on the left as SJC makes it, on the right as D-SDS does. Front "
     "and back are shown while they grow, because SJC likes to put a face on both."
@@ -68,21 +69,13 @@ def build_page(maker: PairMaker) -> gr.Blocks:
         with gr.Row():
             make, cancel = gr.Button("make both", variant="primary"), gr.Button("stop and save")
         said = gr.Textbox(label="what happens", lines=2, max_lines=8, interactive=False)
-        shown: list[Any] = []
-        with gr.Row():
-            for name in ("SJC", "D-SDS"):
-                with gr.Column(min_width=300):
-                    shown += [
-                        gr.Image(label=f"{name}: front and back", interactive=False, buttons=[]),
-                        gr.Video(label=f"{name}: turntable", loop=True, autoplay=True, buttons=[]),
-                        gr.Model3D(label=f"{name}: mesh", interactive=False),
-                        gr.File(label=f"{name}: files", interactive=False),
-                    ]
+        shown = _boxes()
 
         def pair(prompt: str, steps: float, seed: float, request: gr.Request) -> Iterator[tuple]:
             stop = running[str(request.session_hash)] = threading.Event()
             try:
-                yield from _grow(maker, prompt, int(steps), int(seed), stop)
+                for text, *values in _grow(maker, prompt, int(steps), int(seed), stop):
+                    yield text, *(gr.update(value=value, visible=value is not None) for value in values)
             finally:
                 running.pop(str(request.session_hash), None)
 
@@ -93,6 +86,28 @@ def build_page(maker: PairMaker) -> gr.Blocks:
         make.click(pair, [prompt, steps, seed], [said, *shown], api_visibility="private", concurrency_limit=1)
         cancel.click(stop, api_visibility="private", queue=False)
     return page.queue(max_size=_WAITING)
+
+
+def _boxes() -> list[Any]:
+    """Lay out what is shown of the two, side by side on a phone too; return it in the order of `_grow`.
+
+    What there is nothing for yet is not seen.
+    """
+    kinds = (
+        lambda name: gr.Image(label=f"{name}: front, back", interactive=False, buttons=[], visible=False),
+        lambda name: gr.Video(
+            label=f"{name}: turntable", loop=True, autoplay=True, buttons=[], visible=False
+        ),
+        lambda name: gr.Model3D(label=f"{name}: mesh", interactive=False, visible=False),
+        lambda name: gr.File(label=f"{name}: files", interactive=False, visible=False),
+    )
+    boxes: dict[str, list[Any]] = {"SJC": [], "D-SDS": []}
+    for kind in kinds:
+        with gr.Row():
+            for name, its in boxes.items():
+                with gr.Column(min_width=_NARROW):
+                    its.append(kind(name))
+    return [box for its in boxes.values() for box in its]
 
 
 def _with_word(prompt: str, word: str | None) -> tuple[str, None]:
