@@ -70,7 +70,9 @@ def main(
         for number in range(rounds):
             for side in ("with", "without") if number % 2 else ("without", "with"):
                 viewer = Viewer(denoiser) if side == "with" else None
-                look = (lambda step: None) if viewer is None else (lambda step: viewer.between_steps(run, step))
+                look = (
+                    (lambda step: None) if viewer is None else (lambda step: viewer.between_steps(run, step))
+                )
                 found[side].append(ms_a_step(steps, look))
                 if viewer:
                     assert viewer.page, "it has failed"
@@ -79,7 +81,9 @@ def main(
     print("| viewer | ms a step (median) |\n|---|---|")
     for side, values in found.items():
         print(f"| {side} | {statistics.median(values):.1f} |")
-    print(f"\nwith / without = {statistics.median(ratios):.3f} (rounds: {min(ratios):.3f} to {max(ratios):.3f})")
+    print(
+        f"\nwith / without = {statistics.median(ratios):.3f} (rounds: {min(ratios):.3f} to {max(ratios):.3f})"
+    )
     if out:
         write_json(out, {"machine": describe(place), "model": choice.name, "ms": found, "ratios": ratios})
 

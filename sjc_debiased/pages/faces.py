@@ -38,6 +38,8 @@ def faces_of(run: RunReader) -> Faces | None:
     n = int(face["arcs"])
     said = f"{n} face{'' if n == 1 else 's'}, seen from {float(face['share']):.0%} of the azimuths"
     if n:
-        where = [w for w, there in (("in front", face["in_front"]), ("at the back", face["at_back"])) if there]
+        where = [
+            w for w, there in (("in front", face["in_front"]), ("at the back", face["at_back"])) if there
+        ]
         said += f", {' and '.join(where) or 'neither in front nor at the back'}"
     return Faces(points, said)
