@@ -70,9 +70,11 @@ def main(
         for number in range(rounds):
             for side in ("with", "without") if number % 2 else ("without", "with"):
                 viewer = Viewer(denoiser) if side == "with" else None
-                look = (
-                    (lambda step: None) if viewer is None else (lambda step: viewer.between_steps(run, step))
-                )
+
+                def look(step: Any, viewer: Viewer | None = viewer) -> None:
+                    if viewer:
+                        viewer.between_steps(run, step)
+
                 found[side].append(ms_a_step(steps, look))
                 if viewer:
                     assert viewer.page, "it has failed"
