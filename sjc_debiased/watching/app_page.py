@@ -26,7 +26,8 @@ from sjc_debiased.watching.pair import PAIR, Growing, Made, PairMaker  # noqa: E
 _LONGEST = 900  # characters of a message
 _WAITING = 8  # people in the queue; more are told to come back
 _KEPT_S = 24 * 3600  # of the copies that visitors download
-_NARROW = 140  # pixels; two of these stand side by side on a phone
+_NARROW, _WIDE = 140, 300  # pixels; two narrow ones stand side by side on a phone
+_MESH_HEIGHT = 360  # pixels
 _ABOUT = (
     "One prompt, the same noise and cameras: on the left as SJC makes it, on the right as D-SDS does. Front "
     "and back are shown while they grow, because SJC likes to put a face on both."
@@ -98,14 +99,14 @@ def _boxes() -> list[Any]:
         lambda name: gr.Video(
             label=f"{name}: turntable", loop=True, autoplay=True, buttons=[], visible=False
         ),
-        lambda name: gr.Model3D(label=f"{name}: mesh", interactive=False, visible=False),
+        lambda name: gr.Model3D(label=f"{name}: mesh", height=_MESH_HEIGHT, interactive=False, visible=False),
         lambda name: gr.File(label=f"{name}: files", interactive=False, visible=False),
     )
     boxes: dict[str, list[Any]] = {"SJC": [], "D-SDS": []}
     for kind in kinds:
         with gr.Row():
             for name, its in boxes.items():
-                with gr.Column(min_width=_NARROW):
+                with gr.Column(min_width=_WIDE if kind is kinds[-1] else _NARROW):  # names of files are long
                     its.append(kind(name))
     return [box for its in boxes.values() for box in its]
 
