@@ -21,7 +21,7 @@ from sjc_debiased.folder.runs import (
     slug,
     steps_of,
 )
-from sjc_debiased.pages import write_page
+from sjc_debiased.pages import MODEL_VIEWER, VENDOR, write_page
 from sjc_debiased.pages.again import command_again
 from sjc_debiased.pages.chosen import places_of
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
@@ -30,8 +30,7 @@ from sjc_debiased.pages.faces import faces_of
 from sjc_debiased.pages.prompts import prompt_rows
 from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, State, state_of
 
-_VENDOR = Path(__file__).with_name("vendor")
-_COPIED = ("model-viewer.min.js", "LICENSES.txt")
+_COPIED = (MODEL_VIEWER, "LICENSES.txt")
 _BASELINE_AND_METHOD = ("sjc", "dsds")
 _DAMAGED = (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 _NEEDED = ("prompt", "preset", "model", "seed", "fingerprint")
@@ -229,7 +228,7 @@ def _write_viewer(folder: Path, glb: Path) -> None:
     for name in _COPIED:
         if not (place / name).exists():
             with atomic(place / name) as partial:
-                partial.write_bytes((_VENDOR / name).read_bytes())
+                partial.write_bytes((VENDOR / name).read_bytes())
     script = place / "mesh.js"
     data = base64.b64encode(glb.read_bytes()).decode()
     text = f'"use strict";\nglobalThis.MESH = "data:model/gltf-binary;base64,{data}";\n'

@@ -6,6 +6,7 @@ hyphens (`runs.slug`), and reaches no command.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import tempfile
@@ -21,13 +22,13 @@ import gradio as gr  # noqa: E402  # pyright: ignore[reportMissingImports]  # op
 from sjc_debiased.folder.reader import RunReader  # noqa: E402
 from sjc_debiased.folder.runs import RunError  # noqa: E402
 from sjc_debiased.library import speaking_of_arguments  # noqa: E402
+from sjc_debiased.pages import MODEL_VIEWER, VENDOR  # noqa: E402
 from sjc_debiased.watching.pair import PAIR, Growing, Made, PairMaker  # noqa: E402
 
 _LONGEST = 900  # characters of a message
 _WAITING = 8  # people in the queue; more are told to come back
 _KEPT_S = 24 * 3600  # of the copies that visitors download
 _NARROW, _WIDE = 140, 300  # pixels; two narrow ones stand side by side on a phone
-_MESH_HEIGHT = 360  # pixels
 _ABOUT = (
     "One prompt, the same noise and cameras: on the left as SJC makes it, on the right as D-SDS does. Front "
     "and back are shown while they grow, because SJC likes to put a face on both."
@@ -47,6 +48,7 @@ def serve(page: gr.Blocks, host: str, port: int | None = None, wait: bool = True
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        head=f"<script>{(VENDOR / MODEL_VIEWER).read_text(encoding='utf-8')}</script>",
         footer_links=[],
         enable_monitoring=False,
         max_file_size=0,  # nothing is taken from visitors
@@ -99,7 +101,7 @@ def _boxes() -> list[Any]:
         lambda name: gr.Video(
             label=f"{name}: turntable", loop=True, autoplay=True, buttons=[], visible=False
         ),
-        lambda name: gr.Model3D(label=f"{name}: mesh", height=_MESH_HEIGHT, interactive=False, visible=False),
+        lambda name: gr.HTML(label=f"{name}: mesh, to turn by hand", show_label=True, visible=False),
         lambda name: gr.File(label=f"{name}: files", interactive=False, visible=False),
     )
     boxes: dict[str, list[Any]] = {"SJC": [], "D-SDS": []}
@@ -154,4 +156,14 @@ def _results(made: Made) -> tuple[str, list[Any]]:
     copies = {path.name: shutil.copy2(path, place) for path in wanted if path.exists()}
     problem = run.result.get("mesh", {}).get("error", "")
     said = f"done: {made.folder.name}" + (f" (no mesh: {problem})" if problem else "")
-    return said, [copies.get(run.turntable.name), copies.get("mesh.glb"), [*copies.values()]]
+    mesh = _turned(Path(copies["mesh.glb"])) if "mesh.glb" in copies else None
+    return said, [copies.get(run.turntable.name), mesh, [*copies.values()]]
+
+
+def _turned(glb: Path) -> str:
+    """Return an element that turns a mesh by hand: `gr.Model3D` shows none that comes after the page."""
+    data = base64.b64encode(glb.read_bytes()).decode()
+    return (
+        f'<model-viewer src="data:model/gltf-binary;base64,{data}" camera-controls touch-action="pan-y" '
+        'interaction-prompt="none" alt="The mesh; drag, or use the arrow keys, to turn it" style="width: 100%; height: auto; aspect-ratio: 1"></model-viewer>'
+    )
