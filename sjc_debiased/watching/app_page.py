@@ -101,7 +101,7 @@ def _boxes() -> list[Any]:
         lambda name: gr.Video(
             label=f"{name}: turntable", loop=True, autoplay=True, buttons=[], visible=False
         ),
-        lambda name: gr.HTML(label=f"{name}: mesh, to turn by hand", show_label=True, visible=False),
+        lambda name: gr.HTML(label=f"{name}: mesh", container=True, show_label=True, visible=False),
         lambda name: gr.File(label=f"{name}: files", interactive=False, visible=False),
     )
     boxes: dict[str, list[Any]] = {"SJC": [], "D-SDS": []}
@@ -165,5 +165,6 @@ def _turned(glb: Path) -> str:
     data = base64.b64encode(glb.read_bytes()).decode()
     return (
         f'<model-viewer src="data:model/gltf-binary;base64,{data}" camera-controls touch-action="pan-y" '
-        'interaction-prompt="none" alt="The mesh; drag, or use the arrow keys, to turn it" style="width: 100%; height: auto; aspect-ratio: 1"></model-viewer>'
+        'interaction-prompt="none" loading="eager" alt="The mesh; drag, or use the arrow keys, to turn it" '
+        'style="width: 100%; height: auto; aspect-ratio: 1"></model-viewer>'
     )
