@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import GALLERY, VIEW, RunError, run_folders
 from sjc_debiased.pages import write_page
+from sjc_debiased.pages.chosen import Place, places_of
 from sjc_debiased.pages.state import STATES, state_of
 
 _MOST_CHARACTERS = 240
@@ -59,7 +60,16 @@ def card_of(folder: Path) -> dict:
         "turntable": f"{place}/{run.turntable.name}" if run.turntable.exists() else None,
         "thumbnail": thumbnail and f"{place}/{thumbnail}",
         "grid": grid,
+        "places": _places(run),
     }
+
+
+def _places(run: RunReader) -> list[Place]:
+    """Return where a run stands in rankings; of a damaged one, nothing: its own page says what is wrong."""
+    try:
+        return places_of(run)
+    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _thumbnail(run: RunReader) -> tuple[str | None, tuple[int, int]]:
@@ -86,6 +96,8 @@ def main(run_root: tyro.conf.Positional[Path]) -> None:
             f"RUN_ROOT must be a parent of run folders. {run_root} has none. Name the folder that run_sjc.py "
             "was given as --run_root, or make a run."
         )
+    for page in (run_root / GALLERY, *(folder / VIEW for folder in folders)):
+        page.touch()  # a page links to those that are there, whichever is written first
     for folder in folders:
         write_view(folder)
     print(f"{write_gallery(run_root)} runs: {run_root / GALLERY}")

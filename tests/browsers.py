@@ -1,7 +1,9 @@
 """A real browser for tests of pages that a server makes: what it says on its console, and whom it asks."""
 
+import ipaddress
 import json
 import shutil
+import socket
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -26,7 +28,8 @@ def a_browser(size=SIZES[0]):
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     graphics = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-    for argument in ("--headless=new", "--no-sandbox", *graphics):
+    nobody_else = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # who is asked is not found
+    for argument in ("--headless=new", "--no-sandbox", nobody_else, *graphics):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
@@ -53,3 +56,30 @@ def hosts(driver):
         elif message["method"] == "Network.webSocketCreated":
             found.add(urlsplit(message["params"]["url"]).hostname)
     return found - {None}
+
+
+@contextmanager
+def this_machine_alone():
+    """Refuse every connection of this process that leaves the machine; yield what was refused."""
+    refused, connect, look_up = [], socket.socket.connect, socket.getaddrinfo
+
+    def refuse(host):
+        refused.append(str(host))
+        raise OSError(f"a test lets nobody call {host}")
+
+    def only_here(self, address):
+        if self.family != socket.AF_UNIX and not ipaddress.ip_address(address[0]).is_loopback:
+            refuse(address[0])
+        return connect(self, address)
+
+    def known(host, *rest, **more):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"):
+            refuse(name)
+        return look_up(host, *rest, **more)
+
+    socket.socket.connect, socket.getaddrinfo = only_here, known
+    try:
+        yield refused
+    finally:
+        socket.socket.connect, socket.getaddrinfo = connect, look_up

@@ -9,7 +9,9 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser
+from sjc_debiased.making.session import Session
+from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser, this_machine_alone
+from tests.page_runs import mesh
 from tests.test_viewer_page import wait_for
 
 pytest.importorskip("gradio")
@@ -27,9 +29,11 @@ def serve():
         pages.append(build_page(maker))
         return serve_page(pages[-1], "127.0.0.1", wait=False)
 
-    yield start
-    for page in pages:
-        page.close(verbose=False)
+    with this_machine_alone() as refused:
+        yield start
+        for page in pages:
+            page.close(verbose=False)
+    assert refused == []
 
 
 def texts(driver):
@@ -84,6 +88,24 @@ def test_a_pair_is_made_and_shown(serve, maker):
         assert hosts(driver) == {"127.0.0.1"}
         assert driver.find_elements("css selector", "img[src*='/file=']")
     assert len([*maker.run_root.glob("0*/stats.jsonl")]) == 2
+
+
+@needs_browser
+def test_both_meshes_can_be_turned(serve, maker, monkeypatch):
+    def finish(self, quiet=False):
+        (self.folder / "mesh.glb").write_bytes(mesh())
+        (self.folder / "result.json").write_text('{"mesh": {}}')
+
+    monkeypatch.setattr(Session, "finish", finish)
+    loaded = "return [...document.querySelectorAll('model-viewer')].filter(m => m.loaded).length"
+    address = serve(maker)
+    with a_browser() as driver:
+        driver.get(address)
+        type_prompt(driver, "a cat")
+        press(driver, "make both")
+        wait_for(lambda: driver.execute_script(loaded) == 2)
+        assert errors(driver) == []
+        assert hosts(driver) == {"127.0.0.1"}
 
 
 def test_nothing_but_what_was_made_for_a_visitor_can_be_read(serve, maker, tmp_path):

@@ -16,7 +16,7 @@ from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import write_json
+from sjc_debiased.folder.runs import GALLERY, RANKING, RANKING_SHEET, VIEW, write_json
 from sjc_debiased.making import session
 from sjc_debiased.models import loading
 from sjc_debiased.options.config import resolve
@@ -65,7 +65,7 @@ def test_the_best_is_set_aside(command, judged, capsys):
     (place,) = rankings(folders)
     runs = [folder for folder in folders if folder != place]
     assert place.name == "best-sjc-a-smiling-cat-seeds4-6"
-    said = json.loads((place / best.RANKING).read_text())
+    said = json.loads((place / RANKING).read_text())
     assert [row["seed"] for row in said["runs"]] == [5, 4, 6]
     assert [row["verdict"] for row in said["runs"]] == [
         "one face, in front",
@@ -81,10 +81,19 @@ def test_the_best_is_set_aside(command, judged, capsys):
     for name in ("turntable.mp4", "contact_sheet.png"):
         assert (place / name).read_bytes() == (runs[1] / name).read_bytes()
     assert [RunReader(folder).best_of for folder in runs] == [3, 3, 3]
-    with Image.open(place / best.SHEET) as sheet, Image.open(runs[0] / "contact_sheet.png") as one:
+    with Image.open(place / RANKING_SHEET) as sheet, Image.open(runs[0] / "contact_sheet.png") as one:
         letters = (sheet.height - 3 * one.height // 2) / 4  # a title and three labels
         assert letters == 2 * max(12, one.width // 64)
     assert "1. seed 5: one face, in front" in capsys.readouterr().out
+    sheet = f"{place.name}/{RANKING_SHEET}"
+    for folder, rank in zip(runs, (2, 1, 3)):
+        page = (folder / VIEW).read_text()
+        assert f"Rank {rank} of 3, by the judge: {said['runs'][rank - 1]['verdict']}." in page
+        assert f'href="../{sheet}"' in page
+        assert "--best_of 3" in page
+    gallery = (place.parent / GALLERY).read_text()
+    assert [f">rank {rank} of 3</a>" in gallery for rank in (1, 2, 3, 4)] == [True, True, True, False]
+    assert gallery.count(f'href="{sheet}"') == 3
 
 
 def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command, judged, capsys):
@@ -98,7 +107,7 @@ def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command
     code, more = command("--best_of", "2", "--seed", "4")
     assert (code, [p.name for p in rankings(more)]) == (0, [place.name, f"{place.name}-2"])
     assert {path: path.read_bytes() for path in place.iterdir()} == before
-    assert json.loads((rankings(more)[1] / best.RANKING).read_text())["runs"][0]["seed"] == 4
+    assert json.loads((rankings(more)[1] / RANKING).read_text())["runs"][0]["seed"] == 4
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,7 @@ def test_what_failed_is_not_ranked(command, judged, monkeypatch):
     monkeypatch.setattr(session.Session, "_check", check)
     code, folders = command("--best_of", "3", "--seed", "4")
     assert [RunReader(folder).best_of for folder in folders[:3]] == [None, 3, 3]  # an ordinary one stays so
-    said = json.loads((rankings(folders)[0] / best.RANKING).read_text())
+    said = json.loads((rankings(folders)[0] / RANKING).read_text())
     assert (code, [row["seed"] for row in said["runs"]], said["not_finished"]) == (1, [4, 6], [5])
     code, folders = command("--best_of", "2", "--seed", "5")
     assert (code, len(rankings(folders))) == (1, 1)
@@ -173,7 +182,7 @@ def test_by_clip_it_is_called_a_guess(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(measure, "measure", measured)
     monkeypatch.setattr(clip_similarity, "find_clip", lambda name, local: tmp_path)
     code, folders = command("--best_of", "2")
-    said = json.loads((rankings(folders)[0] / best.RANKING).read_text())
+    said = json.loads((rankings(folders)[0] / RANKING).read_text())
     assert (code, said["ranked_by"], said["a_guess"]) == (0, "CLIP", True)
     assert [row["seed"] for row in said["runs"]] == [1, 0]
     assert all(row["verdict"].startswith("CLIP guesses") for row in said["runs"])

@@ -1,11 +1,12 @@
 """The gallery of a run root: what it shows of many, odd and damaged runs."""
 
+import json
 import time
 
 import pytest
 
 from sjc_debiased import gallery
-from sjc_debiased.folder.runs import GALLERY, VIEW, RunError
+from sjc_debiased.folder.runs import GALLERY, RANKING, VIEW, RunError, write_json
 from sjc_debiased.gallery import main, write_gallery
 from tests.page_runs import page_run
 from tests.test_view import SCRIPT, Page
@@ -64,6 +65,26 @@ def test_the_command_writes_all_pages(tmp_path, capsys):
     assert f"2 runs: {tmp_path / GALLERY}" in capsys.readouterr().out
     links = [a["href"] for a in Page((tmp_path / GALLERY).read_text()).all("a")]
     assert links == [f"{folder.name}/{VIEW}" for folder in reversed(folders)]
+
+
+def test_pages_that_are_written_together_link_each_other(tmp_path):
+    dsds, sjc = page_run(tmp_path, 0), page_run(tmp_path, 1, preset="sjc")
+    main(tmp_path)
+    for folder, other in ((dsds, sjc), (sjc, dsds)):
+        links = [a["href"] for a in Page((folder / VIEW).read_text()).all("a")]
+        assert {f"../{GALLERY}", f"../{other.name}/{VIEW}"} <= {*links}
+
+
+def test_a_damaged_ranking_stops_no_page(tmp_path):
+    folder = page_run(tmp_path)
+    options = json.loads((folder / "options.json").read_text())
+    write_json(folder / "options.json", options | {"best_of": 2})
+    (tmp_path / "best-x").mkdir()
+    (tmp_path / "best-x" / RANKING).write_text('{"runs": 3}')
+    main(tmp_path)
+    assert "not ranked yet" in (page := (folder / VIEW).read_text())
+    assert "Chosen:" in page
+    assert len(cards(Page((tmp_path / GALLERY).read_text()))) == 1
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

@@ -116,6 +116,14 @@ def test_the_command_is_copied(browser, tmp_path):
     until(browser, "return document.getElementById('copy').textContent === 'Copied'")
 
 
+def comes_into_step(browser, pair):
+    """Bring the second of two videos that play out of step, and wait until it is in step again."""
+    apart = f"(([a, b]) => Math.abs(a.currentTime - b.currentTime))({pair})"
+    browser.execute_script(f"const [a, b] = {pair}; b.currentTime = (a.currentTime + 1) % b.duration")
+    until(browser, f"const off = {apart}; return off > 0.5 && off < 2.5", seconds=5)
+    until(browser, f"return {apart} < 0.3", seconds=20)
+
+
 def test_turntables_side_by_side_are_in_step(browser, tmp_path):
     dsds, sjc = page_run(tmp_path, 0), page_run(tmp_path, 1, preset="sjc")
     (dsds / "mesh.glb").unlink()  # drawing it without a GPU leaves little for the videos
@@ -123,8 +131,7 @@ def test_turntables_side_by_side_are_in_step(browser, tmp_path):
     browser.get(f"file://{dsds / VIEW}")
     pair = "[...document.querySelectorAll('.beside video')]"
     until(browser, f"return {pair}.length === 2 && {pair}.every({PLAYED})")
-    apart = browser.execute_script(f"const [a, b] = {pair}; return Math.abs(a.currentTime - b.currentTime)")
-    assert apart < 0.5 or apart > 2.5, "or one has begun anew"
+    comes_into_step(browser, pair)
     set_input(browser, ".beside [data-angle]", "180")
     places = browser.execute_script(f"return {pair}.map(v => v.currentTime)")
     assert places == pytest.approx([1.5, 1.5], abs=0.05)
@@ -226,6 +233,7 @@ def test_chosen_runs_turn_side_by_side(browser, tmp_path):
         f"return [...document.querySelectorAll('#tray video')].filter({PLAYED}).length === 2",
     )
     assert "No turntable." in browser.find_element("id", "tray").text
+    comes_into_step(browser, "[...document.querySelectorAll('#tray video')]")
     stands(browser, tmp_path / GALLERY)
     browser.find_elements("css selector", ".card input")[0].send_keys(" ")
     until(browser, "return !document.getElementById('tray').hidden")

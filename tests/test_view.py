@@ -13,7 +13,7 @@ import run_sjc
 from prompts.views import VIEWS
 from sjc_debiased import pages
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import ENDED, GALLERY, VIEW, VIEWER
+from sjc_debiased.folder.runs import ENDED, GALLERY, METRICS, VIEW, VIEWER, write_json
 from sjc_debiased.making import session
 from sjc_debiased.models.choose import choose_model
 from sjc_debiased.options.config import by_option, resolve
@@ -176,6 +176,14 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, name, content, 
     assert not page.all("b")
 
 
+def test_without_options_the_curves_go_to_the_last_step_that_is_logged(tmp_path):
+    folder = page_run(tmp_path)
+    (folder / "options.json").write_text("{")
+    page = page_of(folder)
+    assert page.text.count("step 040") == 4, "both ends of an axis"
+    assert page.text.count("cannot be read from this folder.") == 2, "options and record"
+
+
 def test_missing_pictures_are_named(tmp_path):
     folder = page_run(tmp_path)
     for path in [*(folder / "previews").iterdir(), folder / "turntable.mp4"]:
@@ -229,6 +237,27 @@ def test_every_option_is_explained_by_its_help(tmp_path, capsys):
         if row.name.startswith("--"):
             assert row.help.split(". ")[0].rstrip(".") in shown, row.name
             assert row.name in shown
+
+
+def test_a_measured_object_shows_from_where_a_face_is_seen(tmp_path):
+    folder = page_run(tmp_path)
+    assert "Faces by azimuth" not in page_of(folder).text
+    seen = [1.0, 0.5, 0.0, 0.5]
+    face = {"arcs": 1, "share": 0.25, "in_front": True, "at_back": False, "seen": seen}
+    write_json(folder / METRICS, {"face": face})
+    page = page_of(folder)
+    assert "1 face, seen from 25% of the azimuths, in front." in page.text
+    line = [a for a in page.all("polyline") if len(a["points"].split()) == 5]
+    assert [a["points"] for a in line] == ["0.0,0.0 250.0,130.0 500.0,260.0 750.0,130.0 1000.0,0.0"]
+    write_json(folder / METRICS, {"face": {"seen": "x"}})
+    assert any(problem.startswith("Faces") for problem in view_values(folder)["problems"])
+
+
+def test_what_an_option_means_is_said_to_its_end(tmp_path):
+    rows = {row.name: row.help for _, group in option_groups(RunReader(page_run(tmp_path))) for row in group}
+    assert rows["orientation_start"].endswith("grows linearly over the first half of the schedule's steps.")
+    assert rows["light"].endswith("None for one of the 2D model's own pictures, which is not.")
+    assert rows["sparsity_weight"] == "Of `sparsity_loss`."
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,14 @@ from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError, write_json
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.guidance.sds import SDS
+from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.making import by_hand
 from sjc_debiased.options import extras
 from sjc_debiased.watching.viewer_pictures import camera_of, opencv_pose, surface_at
 from tests.measured_runs import made_up_run
+from tests.test_contracts import CHANNELS, SIZE
 from tests.watched_runs import Guided, changeable_scene, make_run, same_bits
 from voxnerf.cameras import orbit_camera
 from voxnerf.grid import GridConfig, VoxelGrid
@@ -202,6 +206,28 @@ def changeable(done):
     scene = changeable_scene()
     scene.done = done
     return scene
+
+
+class OwnModel(torch.nn.Linear):
+    """What VSD trains, as far as a change of its guidance goes."""
+
+
+@pytest.mark.parametrize("form", ["sds", "vsd"])
+def test_guidance_of_score_distillation_changes_at_the_next_step_too(tmp_path, form):
+    write_json(tmp_path / "options.json", {"resolved": {"n_steps": 9}})
+    scene = changeable(3)
+    told, own = Guided().condition(["a cat"]), OwnModel(2, 2)
+    poses = torch.zeros(9, 16)
+    first = SDS(PAAS(7.0)) if form == "sds" else VSD(own, told, poses, PAAS(7.0), "sds", 1e-3)
+    scene.guidance = first
+    assert by_hand.guidance_of(scene) == 7.0
+    by_hand.change(scene, tmp_path, "guidance", 3)
+    picture, rng = torch.zeros(1, CHANNELS, SIZE, SIZE), np.random.default_rng(0)
+    assert scene.guidance.ask(picture, told, 3, rng, Guided()).scale == 3.0
+    assert by_hand.guidance_of(scene) == 3.0
+    if form == "vsd":
+        assert scene.guidance.own is own, "what it has learned stays"
+        assert scene.guidance._optimizer is first._optimizer
 
 
 def test_changes_after_the_checkpoint_go_as_its_steps_do(tmp_path):

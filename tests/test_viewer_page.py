@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from sjc_debiased.folder.reader import RunReader
-from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser
+from tests.browsers import SIZES, TEXTS, a_browser, errors, hosts, needs_browser, this_machine_alone
 from tests.watched_runs import N_STEPS, Guided, make_run, same_bits
 
 viser = pytest.importorskip("viser")
@@ -62,8 +62,9 @@ def test_a_prompt_is_text_and_the_page_asks_nobody_else(tmp_path, text, size):
         found.update(texts=fields(driver), title=driver.title, hosts=hosts(driver), errors=errors(driver))
         found["sideways"] = driver.execute_script("return document.documentElement.scrollWidth - innerWidth")
 
-    with a_browser(size) as driver:
+    with a_browser(size) as driver, this_machine_alone() as refused:
         visit(tmp_path / "run", driver, read, prompt=prompt)
+    assert refused == []
     assert prompt in found["texts"]
     assert f"front: front view {prompt}" in found["texts"]
     assert found["title"] != "caught"

@@ -19,16 +19,15 @@ from filelock import FileLock
 
 from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import LOCK, MESH, slug, write_json
+from sjc_debiased.folder.runs import LOCK, MESH, RANKING, RANKING_SHEET, slug, write_json
 from sjc_debiased.options.command import OptionError
+from sjc_debiased.pages.write import refresh_ranked
 from sjc_debiased.untrusted import read_json
 
 if TYPE_CHECKING:
     from sjc_debiased.models.machine import Machine
     from sjc_debiased.options.config import Resolved
 
-RANKING = "ranking.json"
-SHEET = "ranking.png"
 _DRAFT = ".best-"
 _JUDGED = "menagerie"
 """The model whose objects the judge knows."""
@@ -106,6 +105,7 @@ def rank(wanted: Sequence[Resolved], run_root: Path, machine: Machine, local_fil
         print(f"ranking {len(finished)} of {len(runs)} runs of {prompt!r} ...", flush=True)
         found = [look_at(place, run, clip, machine.device) for run, place in finished.items()]
         _set_aside(run_root, runs, sorted(found, key=lambda one: one.order, reverse=True))
+        refresh_ranked([*finished.values()])
 
 
 def look_at(folder: Path, run: Resolved, clip: str, device: str) -> Ranked:
@@ -179,7 +179,7 @@ def _set_aside(run_root: Path, runs: Sequence[Resolved], order: Sequence[Ranked]
         best = RunReader(order[0].folder)
         for file in (best.turntable, best.contact_sheet, *sorted(best.folder.glob(f"{MESH}.*"))):
             shutil.copy2(file, draft)
-        _write_sheet(draft / SHEET, about, order)
+        _write_sheet(draft / RANKING_SHEET, about, order)
         write_json(draft / RANKING, about)
         draft.rename(place)
     print(f"the best, its mesh, and all of them on one sheet: {place}")

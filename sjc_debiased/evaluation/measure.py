@@ -25,6 +25,7 @@ from sjc_debiased.folder.runs import METRICS, RunError, run_folders, sha256, wri
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.pages.write import refresh_view
 from sjc_debiased.refusals import refusals
 
 VERSION = 4  # of what is measured and how; older files are measured again
@@ -137,6 +138,7 @@ def main(
         commits = known.get("commits", {}) | found["commits"]
         both = {"parts": [p for p in PARTS if p in parts], "commits": commits}
         write_json(folder / METRICS, known | found | both)
+        refresh_view(folder)
     if failed:
         raise RunError("not measured:\n" + "\n".join(failed))
 

@@ -31,8 +31,11 @@ METRICS = "metrics.json"
 VIEW = "view.html"
 VIEWER = "viewer"
 GALLERY = "index.html"
+RANKING = "ranking.json"
+RANKING_SHEET = "ranking.png"
 LOCK = ".lock"
-"""The files of a run folder, and `GALLERY` of their parent; what is in them: `reader`, `pages`."""
+"""The files of a run folder, `GALLERY` of their parent, and those of a ranking in a folder beside them
+(`evaluation.best`); what is in them: `reader`, `pages`."""
 
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 FIXED_AZIMUTHS = (0, 90, 180, 270)

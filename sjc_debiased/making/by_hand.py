@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sjc_debiased.folder.reader import BY_HAND, RunReader
 from sjc_debiased.folder.runs import OPTIONS, write_json
 from sjc_debiased.guidance import Guidance
+from sjc_debiased.guidance.paas import PAAS
+from sjc_debiased.guidance.sds import SDS
+from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.optimize import Scene
 from sjc_debiased.schedules import ClipSchedule
 
@@ -24,9 +28,11 @@ def clip_of(scene: Scene) -> tuple[float, float] | None:
 
 
 def guidance_of(scene: Scene) -> float | None:
-    """Return the scale of guidance, or None where a scene's guidance has none of its own to change."""
-    own = is_dataclass(scene.guidance) and any(field.name == "scale" for field in fields(scene.guidance))
-    return getattr(scene.guidance, "scale") if own else None  # noqa: B009  # the contract does not have it
+    """Return the scale of guidance, or None where a scene's guidance is none of PAAS, SDS and VSD."""
+    guidance = scene.guidance
+    if isinstance(guidance, PAAS):
+        return guidance.scale
+    return guidance.paas.scale if isinstance(guidance, (SDS, VSD)) else None
 
 
 def change(scene: Scene, folder: Path, name: Name, value: Value) -> None:
@@ -74,7 +80,7 @@ def _write(folder: Path, changes: list[dict]) -> None:
 def _changed(scene: Scene, name: str, value: Any) -> Guidance | ClipSchedule:
     if name == "guidance" and guidance_of(scene) is not None:
         if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
-            return replace(scene.guidance, scale=float(value))  # pyright: ignore[reportArgumentType]  # one with a scale
+            return _with_scale(scene.guidance, float(value))
         raise ValueError(f"guidance must be finite and not negative. It is {value!r}. Choose another.")
     if name == "clip" and clip_of(scene) is not None:
         start, end = value
@@ -84,6 +90,18 @@ def _changed(scene: Scene, name: str, value: Any) -> Guidance | ClipSchedule:
     raise ValueError(
         f"a run can be changed in its clip and its guidance. This one has no {name!r} to change."
     )
+
+
+def _with_scale(guidance: Guidance, scale: float) -> Guidance:
+    """Return a guidance of `guidance_of` with another scale."""
+    if isinstance(guidance, SDS):
+        return replace(guidance, paas=replace(guidance.paas, scale=scale))
+    if isinstance(guidance, VSD):
+        changed = copy.copy(guidance)  # its second model and that one's optimiser stay the same
+        changed.paas = replace(guidance.paas, scale=scale)
+        return changed
+    assert isinstance(guidance, PAAS)
+    return replace(guidance, scale=scale)
 
 
 def _take(scene: Scene, changed: Guidance | ClipSchedule) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
+VENDOR = Path(__file__).with_name("vendor")
+MODEL_VIEWER = "model-viewer.min.js"
+"""In `VENDOR`, with its licences: what turns a mesh in the browser, as a script."""
 
 
 @cache

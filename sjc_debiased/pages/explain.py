@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -63,11 +64,21 @@ def help_texts(group: type) -> dict[str, tuple[str, str]]:
 def _attribute_text(name: str) -> str:
     """Return what the parts of a run say of an attribute in their docstrings."""
     for part in (Resolved, Prompting, Settings, GuidanceSettings, GridConfig, Viewing):
-        for line in (part.__doc__ or "").splitlines():
+        lines = (inspect.getdoc(part) or "").splitlines()
+        for number, line in enumerate(lines):
             names, colon, text = line.strip().partition(": ")
             if colon and name in names.split(", "):
-                return f"{text[:1].upper()}{text[1:]}"
+                words = [text, *_continued(line, lines[number + 1 :])]
+                return f"{text[:1].upper()}{' '.join(words)[1:]}"
     return ""
+
+
+def _continued(line: str, after: list[str]) -> Iterator[str]:
+    """Yield the lines that go on with one, which are indented further; stripped."""
+    for other in after:
+        if len(other) - len(other.lstrip()) <= len(line) - len(line.lstrip()):
+            return
+        yield other.strip()
 
 
 def mesh_settings_of(run: RunReader) -> dict:

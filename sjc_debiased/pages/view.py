@@ -21,15 +21,16 @@ from sjc_debiased.folder.runs import (
     slug,
     steps_of,
 )
-from sjc_debiased.pages import write_page
+from sjc_debiased.pages import MODEL_VIEWER, VENDOR, write_page
 from sjc_debiased.pages.again import command_again
+from sjc_debiased.pages.chosen import places_of
 from sjc_debiased.pages.curves import HEIGHT, WIDTH, Chart, bins, charts
 from sjc_debiased.pages.explain import option_groups
+from sjc_debiased.pages.faces import faces_of
 from sjc_debiased.pages.prompts import prompt_rows
 from sjc_debiased.pages.state import FINISHED, RUNNING, SILENT_AFTER_S, State, state_of
 
-_VENDOR = Path(__file__).with_name("vendor")
-_COPIED = ("model-viewer.min.js", "LICENSES.txt")
+_COPIED = (MODEL_VIEWER, "LICENSES.txt")
 _BASELINE_AND_METHOD = ("sjc", "dsds")
 _DAMAGED = (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 _NEEDED = ("prompt", "preset", "model", "seed", "fingerprint")
@@ -87,6 +88,8 @@ def view_values(folder: Path) -> dict:
         "state": state,
         "last_sign": time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_sign)),
         "running": state.name == RUNNING,
+        "best_of": part("Chosen", lambda: run.best_of, None) if options else None,
+        "places": part("Chosen", lambda: places_of(run), []) if options else [],
         "turntable": turntable,
         "mesh": part("Mesh", lambda: _mesh(run), {"file": None, "files": [], "error": None}),
         "beside": part("Other runs", lambda: _beside(run), []),
@@ -94,7 +97,9 @@ def view_values(folder: Path) -> dict:
         "azimuths": FIXED_AZIMUTHS,
         "panels": PREVIEW_PANELS,
         "charts": drawn,
+        "last_step": max(state.n_steps, len(rows)),
         "chart_size": (WIDTH, HEIGHT),
+        "faces": part("Faces", lambda: faces_of(run), None),
         "sent": part("Prompts", lambda: prompt_rows(run), None),
         "groups": part("Options", lambda: option_groups(run), []),
         "command": part("Command", lambda: command_again(run), ""),
@@ -223,7 +228,7 @@ def _write_viewer(folder: Path, glb: Path) -> None:
     for name in _COPIED:
         if not (place / name).exists():
             with atomic(place / name) as partial:
-                partial.write_bytes((_VENDOR / name).read_bytes())
+                partial.write_bytes((VENDOR / name).read_bytes())
     script = place / "mesh.js"
     data = base64.b64encode(glb.read_bytes()).decode()
     text = f'"use strict";\nglobalThis.MESH = "data:model/gltf-binary;base64,{data}";\n'

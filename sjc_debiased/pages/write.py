@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sjc_debiased.folder.reader import RunReader
@@ -16,6 +17,16 @@ def refresh_view(folder: Path) -> None:
     from sjc_debiased.pages.view import write_view
 
     or_warn(str(folder / VIEW), lambda: write_view(folder))
+
+
+def refresh_ranked(folders: Sequence[Path]) -> None:
+    """Write the pages of runs of one parent that were ranked, and the gallery; as `refresh_view`."""
+    from sjc_debiased.gallery import write_gallery
+
+    for folder in folders:
+        refresh_view(folder)
+    root = folders[0].parent
+    or_warn(str(root / GALLERY), lambda: write_gallery(root))
 
 
 def refresh_all(folder: Path) -> None:

@@ -6,6 +6,7 @@ hyphens (`runs.slug`), and reaches no command.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import tempfile
@@ -21,11 +22,13 @@ import gradio as gr  # noqa: E402  # pyright: ignore[reportMissingImports]  # op
 from sjc_debiased.folder.reader import RunReader  # noqa: E402
 from sjc_debiased.folder.runs import RunError  # noqa: E402
 from sjc_debiased.library import speaking_of_arguments  # noqa: E402
+from sjc_debiased.pages import MODEL_VIEWER, VENDOR  # noqa: E402
 from sjc_debiased.watching.pair import PAIR, Growing, Made, PairMaker  # noqa: E402
 
 _LONGEST = 900  # characters of a message
 _WAITING = 8  # people in the queue; more are told to come back
 _KEPT_S = 24 * 3600  # of the copies that visitors download
+_NARROW, _WIDE = 140, 300  # pixels; two narrow ones stand side by side on a phone
 _ABOUT = (
     "One prompt, the same noise and cameras: on the left as SJC makes it, on the right as D-SDS does. Front "
     "and back are shown while they grow, because SJC likes to put a face on both."
@@ -45,6 +48,7 @@ def serve(page: gr.Blocks, host: str, port: int | None = None, wait: bool = True
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        head=f"<script>{(VENDOR / MODEL_VIEWER).read_text(encoding='utf-8')}</script>",
         footer_links=[],
         enable_monitoring=False,
         max_file_size=0,  # nothing is taken from visitors
@@ -68,21 +72,13 @@ def build_page(maker: PairMaker) -> gr.Blocks:
         with gr.Row():
             make, cancel = gr.Button("make both", variant="primary"), gr.Button("stop and save")
         said = gr.Textbox(label="what happens", lines=2, max_lines=8, interactive=False)
-        shown: list[Any] = []
-        with gr.Row():
-            for name in ("SJC", "D-SDS"):
-                with gr.Column(min_width=300):
-                    shown += [
-                        gr.Image(label=f"{name}: front and back", interactive=False, buttons=[]),
-                        gr.Video(label=f"{name}: turntable", loop=True, autoplay=True, buttons=[]),
-                        gr.Model3D(label=f"{name}: mesh", interactive=False),
-                        gr.File(label=f"{name}: files", interactive=False),
-                    ]
+        shown = _boxes()
 
         def pair(prompt: str, steps: float, seed: float, request: gr.Request) -> Iterator[tuple]:
             stop = running[str(request.session_hash)] = threading.Event()
             try:
-                yield from _grow(maker, prompt, int(steps), int(seed), stop)
+                for text, *values in _grow(maker, prompt, int(steps), int(seed), stop):
+                    yield text, *(gr.update(value=value, visible=value is not None) for value in values)
             finally:
                 running.pop(str(request.session_hash), None)
 
@@ -93,6 +89,28 @@ def build_page(maker: PairMaker) -> gr.Blocks:
         make.click(pair, [prompt, steps, seed], [said, *shown], api_visibility="private", concurrency_limit=1)
         cancel.click(stop, api_visibility="private", queue=False)
     return page.queue(max_size=_WAITING)
+
+
+def _boxes() -> list[Any]:
+    """Lay out what is shown of the two, side by side on a phone too; return it in the order of `_grow`.
+
+    What there is nothing for yet is not seen.
+    """
+    kinds = (
+        lambda name: gr.Image(label=f"{name}: front, back", interactive=False, buttons=[], visible=False),
+        lambda name: gr.Video(
+            label=f"{name}: turntable", loop=True, autoplay=True, buttons=[], visible=False
+        ),
+        lambda name: gr.HTML(label=f"{name}: mesh", container=True, show_label=True, visible=False),
+        lambda name: gr.File(label=f"{name}: files", interactive=False, visible=False),
+    )
+    boxes: dict[str, list[Any]] = {"SJC": [], "D-SDS": []}
+    for kind in kinds:
+        with gr.Row():
+            for name, its in boxes.items():
+                with gr.Column(min_width=_WIDE if kind is kinds[-1] else _NARROW):  # names of files are long
+                    its.append(kind(name))
+    return [box for its in boxes.values() for box in its]
 
 
 def _with_word(prompt: str, word: str | None) -> tuple[str, None]:
@@ -138,4 +156,15 @@ def _results(made: Made) -> tuple[str, list[Any]]:
     copies = {path.name: shutil.copy2(path, place) for path in wanted if path.exists()}
     problem = run.result.get("mesh", {}).get("error", "")
     said = f"done: {made.folder.name}" + (f" (no mesh: {problem})" if problem else "")
-    return said, [copies.get(run.turntable.name), copies.get("mesh.glb"), [*copies.values()]]
+    mesh = _turned(Path(copies["mesh.glb"])) if "mesh.glb" in copies else None
+    return said, [copies.get(run.turntable.name), mesh, [*copies.values()]]
+
+
+def _turned(glb: Path) -> str:
+    """Return an element that turns a mesh by hand: `gr.Model3D` shows none that comes after the page."""
+    data = base64.b64encode(glb.read_bytes()).decode()
+    return (
+        f'<model-viewer src="data:model/gltf-binary;base64,{data}" camera-controls touch-action="pan-y" '
+        'interaction-prompt="none" loading="eager" alt="The mesh; drag, or use the arrow keys, to turn it" '
+        'style="width: 100%; height: auto; aspect-ratio: 1"></model-viewer>'
+    )

@@ -115,6 +115,8 @@ class Page:
         if clip is not None:
             most = 2 * clip[1]
             self._clip = gui.add_multi_slider("clip", most / 400, most, most / 400, clip, hint=_NOTE)
+        elif live:
+            gui.add_text("clip", "this run does not clip: there is no bound to change", disabled=True)
         if guidance is not None:
             most = 2 * max(guidance, 1.0)
             self._guidance = gui.add_slider("guidance", 0.0, most, most / 200, guidance, hint=_NOTE)
