@@ -6,7 +6,6 @@ from the disk, without a server or a network.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ from sjc_debiased.folder.runs import GALLERY, VIEW, RunError, run_folders
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.chosen import Place, places_of
 from sjc_debiased.pages.state import STATES, state_of
+from sjc_debiased.refusals import refusals
 
 _MOST_CHARACTERS = 240
 _SHEET = (8, 2)
@@ -106,8 +106,5 @@ def main(run_root: tyro.conf.Positional[Path]) -> None:
 if __name__ == "__main__":
     import tyro
 
-    try:
+    with refusals(RunError):
         tyro.cli(main, prog="python -m sjc_debiased.gallery", use_underscores=True)
-    except (OSError, RunError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.options.extras import check_address, check_extra
+from sjc_debiased.refusals import refusals
 
 if TYPE_CHECKING:
     from sjc_debiased.denoiser import Denoiser
@@ -157,9 +158,7 @@ if __name__ == "__main__":
     from sjc_debiased.options.command import OptionError
 
     try:
-        tyro.cli(main, prog="python -m sjc_debiased.viewer", use_underscores=True)
-    except (OSError, OptionError, RunError) as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
+        with refusals(OptionError, RunError):
+            tyro.cli(main, prog="python -m sjc_debiased.viewer", use_underscores=True)
     except KeyboardInterrupt:
         sys.exit(130)
