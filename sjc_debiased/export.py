@@ -166,13 +166,13 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
     device = choose_machine(wanted_device).device
     print("loading the model ...", flush=True)
     try:
-        _, grid, denoiser = load_scene(folder, device, stopped=True)
+        _, field, denoiser = load_scene(folder, device, stopped=True)
     except (OSError, ValueError) as error:
         raise RunError(str(error)) from error
-    views = mesh_snapshots(grid, decoder_of(grid, denoiser), looking_size(grid, denoiser))
+    views = mesh_snapshots(field, decoder_of(field, denoiser), looking_size(field, denoiser))
     snapshots = list(tqdm(views, total=N_MESH_SNAPSHOTS, desc="views", unit="view"))
     try:
-        return export_mesh(grid, snapshots, place, settings, record)
+        return export_mesh(field, snapshots, place, settings, record)
     except NoMeshError as error:
         raise RunError(str(error)) from error
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from adapt_sd import StableDiffusion, check_vocabulary
+from adapt_sd import StableDiffusion
 from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.models.loading import check_prompts
+from sjc_debiased.models.tokens import check_vocabulary
 from tests.small_models import load_pipeline
 
 CPU = torch.device("cpu")

@@ -1,4 +1,7 @@
-"""The one place that chooses the class of a field; all others know the contract (`voxnerf.field.Field`)."""
+"""The class of a new run's field is chosen here; `refine` goes on with another.
+
+All others know the contract, `voxnerf.field.Field`.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,18 @@ _BALL = 0.6  # its radius, as a share of the box's half size
 
 def make_field(
     config: GridConfig, viewing: Viewing, denoiser: Denoiser, generator: torch.Generator | None = None
-) -> Field:
+) -> VoxelGrid:
     """Return a field on the 2D model's device: of RGB where the steps light it, else of pictures.
 
     Args:
         denoiser: whose pictures they are.
         generator: draws the first colors, on the CPU.
     """
-    return _voxels(config, viewing, denoiser, generator)
+    if viewing.light:
+        grid = ShadedGrid(replace(config, channels=3, density_shift=0.0), generator)
+    else:
+        grid = VoxelGrid(replace(config, channels=denoiser.channels), generator)
+    return grid.to(denoiser.device)
 
 
 def build_field(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Field:
@@ -43,20 +50,10 @@ def build_field(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> F
 @torch.no_grad()
 def build_ball(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Field:
     """Build an opaque ball in the middle of nothing, of a run's own size, as `build_field` does."""
-    ball = _voxels(run.field, run.viewing, denoiser, torch.Generator().manual_seed(run.seed))
+    ball = make_field(run.field, run.viewing, denoiser, torch.Generator().manual_seed(run.seed))
     ball.kernel = kernel
     place = torch.linspace(-1, 1, ball.config.resolution, device=denoiser.device)
     distance = (place[:, None, None] ** 2 + place[:, None] ** 2 + place**2).sqrt()
     ball.density.copy_(torch.where(distance < _BALL, 20.0, -20.0)[None, None])
     ball.color.clamp_(-1, 1)
     return ball
-
-
-def _voxels(
-    config: GridConfig, viewing: Viewing, denoiser: Denoiser, generator: torch.Generator | None
-) -> VoxelGrid:
-    if viewing.light:
-        grid = ShadedGrid(replace(config, channels=3, density_shift=0.0), generator)
-    else:
-        grid = VoxelGrid(replace(config, channels=denoiser.channels), generator)
-    return grid.to(denoiser.device)

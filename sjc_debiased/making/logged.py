@@ -20,7 +20,7 @@ LOGGED = (
 
 
 def names_of(step: Step) -> list[str]:
-    """Return the names of what `measure` returns: `LOGGED`, and the losses that this scene has beside it."""
+    """Return the names of what `measure_step` returns: `LOGGED`, and the losses that the scene has beside."""
     return [*LOGGED, *(f"{name}_loss" for name in step.losses)]
 
 

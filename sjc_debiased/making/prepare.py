@@ -120,7 +120,7 @@ def load_denoiser(
         compiled, prompts: as in `load_model`.
 
     Raises:
-        OptionError: its weights are out of reach, or it is none that the adapter knows.
+        OptionError: its weights are out of reach, or it is none that an adapter knows.
     """
     try:
         place, dtype = torch.device(machine.device), getattr(torch, machine.precision)

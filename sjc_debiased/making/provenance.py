@@ -19,7 +19,7 @@ from sjc_debiased.models.lora import lora_file
 from sjc_debiased.models.machine import Machine
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
-_SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_sd.py", "adapt_if.py", "run_sjc.py")
+_SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_*.py", "run_sjc.py")
 
 
 def record(command: list[str], prompts: ViewPrompts, choice: Choice, machine: Machine) -> dict:

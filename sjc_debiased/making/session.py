@@ -64,7 +64,7 @@ class Session:
     """One run in its folder: its scene, and the logs, checkpoints and pictures that the scene leaves.
 
     Attributes:
-        scene: what `optimize_step` works on.
+        scene: what `optimize.one_step` changes.
         folder: the run folder, which the caller has locked.
     """
 

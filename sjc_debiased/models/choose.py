@@ -125,13 +125,13 @@ def weights_of(identified: str) -> str:
 
 
 def check_guidance(form: GuidanceForm, choice: Choice) -> None:
-    """Refuse VSD on a model of pixels, of whose U-Net no second model is made; asks its index or name alone.
+    """Refuse VSD on a model of whose U-Net no second one can be made; asks its index or name alone.
 
     Raises:
         OptionError: names the model.
     """
     pipeline = pipeline_of(choice.location)
-    if form == "vsd" and pipeline.pixels:
+    if form == "vsd" and not pipeline.vsd:
         raise OptionError(
             "--guidance_form vsd makes its second model of the U-Net of a Stable Diffusion. --model "
             f"{choice.name} is {pipeline.title}. Choose another model, or --guidance_form sds."

@@ -21,6 +21,7 @@ from sjc_debiased.models.bars import parts_with_bar
 from sjc_debiased.models.files import CHOOSE, check_width
 from sjc_debiased.models.fingerprints import digest_of, fingerprint_of
 from sjc_debiased.models.tensor_files import ModelError
+from sjc_debiased.models.tokens import check_length
 from sjc_debiased.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ def check_prompts(found: Found, prompts: list[str]) -> None:
     Raises:
         ValueError: says what would be cut, or what is missing. Or the tokenizer is not the text encoder's.
     """
-    from adapt_sd import check_length
-
     tokenizer, sent = load_tokenizer(found), [as_sent(prompt) for prompt in prompts]
     if not found.to_fetch:
         TextReader(found).check(sent)

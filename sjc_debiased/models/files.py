@@ -45,7 +45,9 @@ class Pipeline:
             ModelError or MissingError.
         load: returns it on a device, its networks in a dtype, with LoRAs, which may be fetched unless it is
             told not to; the last argument is the prompts that it will be asked. Raises ModelError.
-        pixels: its pictures are RGB and not latents; VSD makes no second model of its U-Net.
+        owners: how names on the hub begin by which it is known without asking.
+        pixels: its pictures are RGB and not latents.
+        vsd: VSD can make a second model of its U-Net (`guidance.own_unet`).
         reads_ahead: its text encoder is too large to stay: it reads all prompts first, and what it has read
             is kept on the disk, so that a run of known prompts needs no weights of it.
         terms: what must be done before the hub gives its files.
@@ -61,14 +63,17 @@ class Pipeline:
     check_prompts: Callable[[Found, list[str]], None]
     check_loras: Callable[[Found, tuple[Lora, ...], bool], None]
     load: Callable[[Found, torch.device, torch.dtype, tuple[Lora, ...], bool, Sequence[str]], Denoiser]
+    owners: tuple[str, ...] = ()
     pixels: bool = False
+    vsd: bool = False
     reads_ahead: bool = False
     terms: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the parts that a run reads."""
-        return (*self.stems, "tokenizer", "scheduler")
+        tokenizers = dict.fromkeys(file.split("/")[0] for files in self.tokenizers for file in files)
+        return (*self.stems, *tokenizers, "scheduler")
 
     @property
     def configs(self) -> tuple[str, ...]:

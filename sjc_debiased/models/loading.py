@@ -59,7 +59,6 @@ def load_model(
     Raises:
         ModelError: it is none that is supported, or damaged.
         MissingError: it is not within reach.
-        ValueError: it is none that an adapter knows.
     """
     found = find_whole(location, local_files_only)
     denoiser = found.pipeline.load(found, device, dtype, loras, local_files_only, list(prompts))

@@ -28,6 +28,7 @@ STABLE_DIFFUSION = Pipeline(
     check_prompts=stable_diffusion.check_prompts,
     check_loras=stable_diffusion.check_loras,
     load=stable_diffusion.load,
+    vsd=True,
 )
 DEEPFLOYD_IF = Pipeline(
     "IFPipeline",
@@ -43,6 +44,7 @@ DEEPFLOYD_IF = Pipeline(
     check_prompts=deepfloyd.check_prompts,
     check_loras=deepfloyd.check_loras,
     load=deepfloyd.load,
+    owners=("deepfloyd/",),
     pixels=True,
     reads_ahead=True,
     terms="DeepFloyd's models are for non-commercial research, and the hub gives them to whoever accepts "
@@ -102,8 +104,10 @@ def pipeline_of(location: str) -> Pipeline:
         name = read_json(folder / INDEX)["_class_name"] if folder else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         name = None
-    by_name = not place.exists() and location.lower().startswith("deepfloyd/")
-    return _SUPPORTED.get(str(name), DEEPFLOYD_IF if by_name and name is None else STABLE_DIFFUSION)
+    if name is None and not place.exists():
+        by_name = (p for p in _SUPPORTED.values() if location.lower().startswith(p.owners))
+        return next(by_name, STABLE_DIFFUSION)
+    return _SUPPORTED.get(str(name), STABLE_DIFFUSION)
 
 
 def profile_of(location: str) -> Profile:

@@ -13,6 +13,7 @@ from sjc_debiased.models.bars import parts_with_bar
 from sjc_debiased.models.files import CHOOSE, check_width
 from sjc_debiased.models.lora import Lora, add_loras, check_lora, check_peft, lora_file
 from sjc_debiased.models.tensor_files import ModelError
+from sjc_debiased.models.tokens import check_length, check_vocabulary
 from sjc_debiased.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def check_prompts(found: Found, prompts: list[str]) -> None:
     Raises:
         ValueError: says what would be cut. Or the tokenizer is not the text encoder's.
     """
-    from adapt_sd import check_length
-
     tokenizer = load_tokenizer(found)
     for prompt in prompts:
         check_length(tokenizer, prompt)
@@ -87,8 +86,6 @@ def load_tokenizer(found: Found):
 
         return clip_tokenizer(found.family)
     from transformers import CLIPTokenizer
-
-    from adapt_sd import check_vocabulary
 
     try:
         with quiet("transformers"):

@@ -82,7 +82,7 @@ def _continued(line: str, after: list[str]) -> Iterator[str]:
 
 
 def mesh_settings_of(run: RunReader) -> dict:
-    """Return the settings of a finished run's mesh, by the fields of `options.MeshOptions`."""
+    """Return the settings of a finished run's mesh, by the fields of `options.command.MeshOptions`."""
     if not run.finished:
         return {}
     settings = run.result.get("mesh", {}).get("settings", {})
