@@ -18,7 +18,7 @@ from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import GALLERY, RANKING, RANKING_SHEET, VIEW, write_json
 from sjc_debiased.making import session
-from sjc_debiased.models import loading
+from sjc_debiased.models import stable_diffusion
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.profiles import Profile
 from tests.measured_runs import made_up_run
@@ -205,7 +205,7 @@ def test_refusals_before_a_model_is_loaded(command, capsys, monkeypatch, argumen
         raise MissingError("nothing there.")
 
     monkeypatch.setattr(clip_similarity, "find_clip", missing)
-    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(stable_diffusion, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, folders = command(*arguments)
     assert (code, folders) == (2, [])
     assert message in capsys.readouterr().err

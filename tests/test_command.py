@@ -17,7 +17,7 @@ from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.making import prepare, session
-from sjc_debiased.models import loading
+from sjc_debiased.models import stable_diffusion
 from sjc_debiased.optimize import Scene, Settings, one_step
 from tests.run_files import stats_of
 from voxnerf.cameras import orbit_camera
@@ -215,7 +215,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(stable_diffusion, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setattr(prepare, "Bert", lambda *_: pytest.fail("a language model was loaded"))
     code, folders = command(*arguments)
     assert code == 2
@@ -240,7 +240,7 @@ def test_a_truncated_checkpoint_is_refused(command, copied_run, capsys, monkeypa
     (copied_run / FINISHED).unlink()
     newest = max((copied_run / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])
-    monkeypatch.setattr(loading, "_stable_diffusion", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(stable_diffusion, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
     code, _ = command()
     assert code == 2
     assert "it was truncated or changed" in capsys.readouterr().err

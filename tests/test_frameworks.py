@@ -81,7 +81,8 @@ def test_another_form_of_guidance_takes_the_place_of_a_frameworks():
 def test_dreamfusions_guidance_counts_from_the_conditional_side():
     """(1 + w) eps_c - w eps_u with eps_u = 1, eps_c = 2 and w = 100 is 102; SJC's form gets there at 101."""
     scale = run_of(preset="dreamfusion-sd").guidance.scale
-    assert guided(torch.tensor(1.0), torch.tensor(2.0), scale).item() == 102 == (1 + 100) * 2 - 100 * 1
+    one = torch.ones(1, 1, 1, 1)
+    assert guided(one, 2 * one, scale).item() == 102 == (1 + 100) * 2 - 100 * 1
     assert run_of(DEEPFLOYD_IF, preset="dreamfusion-if").guidance.scale == 20 + 1
     assert run_of(guidance_form="sds").guidance.scale == 101
     assert run_of().guidance.scale == run_of(preset="magic3d", guidance_form="paas").guidance.scale == 100
