@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_NOTHING = 5e-4
-"""Of the values: a share below it is 0.0 % as it is shown."""
+_NOTHING = 5e-4  # of the values: a smaller share is 0.0 % as it is shown
+_FINDING = ": the bound does nothing here"
 
 
 def clipped_share(rows: Iterable[dict]) -> float | None:
@@ -18,6 +18,11 @@ def clipped_share(rows: Iterable[dict]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
+def does_nothing(share: float) -> bool:
+    """Return whether so small a share of clipped values means that the bound does nothing."""
+    return share < _NOTHING
+
+
 def say_clipped(share: float) -> str:
     """Return the share in words, and where it is near zero what that means.
 
@@ -26,7 +31,4 @@ def say_clipped(share: float) -> str:
     >>> say_clipped(0.0001)
     'clipped 0.0 %: the bound does nothing here'
     """
-    return f"clipped {share:.1%}".replace("%", " %") + ("" if share >= _NOTHING else _FINDING)
-
-
-_FINDING = ": the bound does nothing here"
+    return f"clipped {share:.1%}".replace("%", " %") + (_FINDING if does_nothing(share) else "")

@@ -1,13 +1,12 @@
-"""Score debiasing (D-SDS Sec. 4.1, Eqs. 12-13): an elementwise bound on the direction."""
+"""Score debiasing (D-SDS Sec. 4.1, Eq. 12): an elementwise bound on the direction.
+
+How the bound grows (Eq. 13) is `schedules.ClipSchedule`, which options have before PyTorch is there.
+"""
 
 from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
-
-from sjc_debiased.schedules import ClipSchedule  # Eq. 13; there, because options have it before PyTorch
-
-__all__ = ["ClipSchedule", "clip"]
 
 
 def clip(direction: Float[Tensor, "*shape"], clip_value: float | None) -> Float[Tensor, "*shape"]:

@@ -7,12 +7,12 @@ import pytest
 import tyro
 
 from prompts.views import view_scheme
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.options.command import OptionError, Options
 from sjc_debiased.options.config import by_option, part, resolve
 from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options.presets import PRESETS
 from sjc_debiased.options.profiles import STABLE_DIFFUSION, Profile
+from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings
 from tests.options import options
 from voxnerf.settings import GridConfig

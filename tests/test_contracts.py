@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sjc_debiased import refine
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.evaluation.orbit import face_pictures
 from sjc_debiased.folder.checkpoints import newest_state
@@ -30,6 +29,7 @@ from sjc_debiased.models.lora import Lora
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize, optimize_step
 from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import Profile
+from sjc_debiased.schedules import ClipSchedule
 from tests.run_files import stats_of
 from voxnerf.cameras import orbit
 from voxnerf.field import Field, Rendering

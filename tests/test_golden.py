@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
+from sjc_debiased.schedules import ClipSchedule
 from tests.kernels import KERNELS, on
 from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
 from voxnerf.grid import GridConfig, VoxelGrid

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from adapt_sd import StableDiffusion
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
+from sjc_debiased.schedules import ClipSchedule
 from tests.kernels import on
 from tests.small_models import load_pipeline
 from tests.test_golden import compare_with_published

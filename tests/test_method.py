@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from sjc_debiased.clipping import ClipSchedule, clip
+from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Settings
+from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.score import paas_direction, perturb
 
 

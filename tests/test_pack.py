@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from adapt_sd import StableDiffusion
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.making import session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
+from sjc_debiased.schedules import ClipSchedule
 from tests.small_models import load_pipeline
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid

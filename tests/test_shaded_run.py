@@ -9,7 +9,6 @@ import torch
 
 from adapt_sd import StableDiffusion
 from scripts.check_run import check
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance import Direction, Query
@@ -18,6 +17,7 @@ from sjc_debiased.losses import sparsity_loss
 from sjc_debiased.making.pack import run_packed
 from sjc_debiased.optimize import Scene, make_optimizer, optimize, optimize_step
 from sjc_debiased.pages.curves import charts
+from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.seeing import picture_of
 from sjc_debiased.settings import Settings
 from tests.small_models import load_pipeline

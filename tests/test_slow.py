@@ -21,9 +21,9 @@ def test_three_steps_at_full_size(sd15_folder):
     import numpy as np
 
     from adapt_sd import StableDiffusion
-    from sjc_debiased.clipping import ClipSchedule
     from sjc_debiased.guidance.paas import PAAS
     from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
+    from sjc_debiased.schedules import ClipSchedule
     from tests.small_models import load_pipeline
     from voxnerf.cameras import sample_sjc_cameras
     from voxnerf.grid import GridConfig, VoxelGrid

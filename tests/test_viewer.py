@@ -13,7 +13,6 @@ import psutil
 import pytest
 import torch
 
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.study import find_pairs
 from sjc_debiased.folder.reader import RunReader
@@ -23,6 +22,7 @@ from sjc_debiased.guidance.sds import SDS
 from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.making import by_hand
 from sjc_debiased.options import extras
+from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.watching.viewer_pictures import camera_of, opencv_pose, surface_at
 from tests.measured_runs import made_up_run
 from tests.test_contracts import CHANNELS, SIZE

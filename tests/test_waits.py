@@ -8,10 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapt_sd import StableDiffusion
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
+from sjc_debiased.schedules import ClipSchedule
 from tests.kernels import needs_interpreter, on
 from tests.small_models import load_pipeline
 from voxnerf.cameras import orbit_camera, sample_sjc_cameras

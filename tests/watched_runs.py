@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from sjc_debiased.clipping import ClipSchedule
 from sjc_debiased.folder.checkpoints import newest_state
 from sjc_debiased.folder.runs import OPTIONS, write_json
 from sjc_debiased.guidance.paas import PAAS
@@ -17,6 +16,7 @@ from sjc_debiased.making.session import Session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer
 from sjc_debiased.options.mesh_settings import DEFAULT_MESH
 from sjc_debiased.options.profiles import Profile
+from sjc_debiased.schedules import ClipSchedule
 from tests.test_contracts import CHANNELS, SIZE, Gaussian
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prompts.suites import has_face
-from sjc_debiased.clipped import clipped_share, say_clipped
+from sjc_debiased.clipped import clipped_share, does_nothing, say_clipped
 from sjc_debiased.evaluation.collect import Measured, collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import Figure, course, strip, write_captions
@@ -102,7 +102,7 @@ def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
             rows.append((f.title, preset, *_figures(runs, preset)))
         rows.append((f.title, f"{f.debiased} − {f.baseline}, paired", *_changes(runs, f)))
         share = _share(runs, f.debiased)
-        idle += [f.name] if share is not None and "nothing" in say_clipped(share) else []
+        idle += [f.name] if share is not None and does_nothing(share) else []
     head = ("framework", "preset", "objects", "prompts", "one face, in front", "one face, anywhere")
     head += ("A-LPIPS VGG", "coverage", "clipped share")
     note = (
