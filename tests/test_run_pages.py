@@ -109,11 +109,19 @@ def test_the_slider_goes_from_the_first_preview_to_the_last(browser, tmp_path):
 
 
 def test_the_command_is_copied(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
     folder = page_run(tmp_path)
+    (folder / "mesh.glb").unlink()  # a page that is busy drawing it may still move under the pointer
     write_view(folder)
     browser.get(f"file://{folder / VIEW}")
     browser.find_element("id", "copy").click()
     until(browser, "return document.getElementById('copy').textContent === 'Copied'")
+    pasted = "const box = document.body.appendChild(document.createElement('textarea')); box.id = 'pasted'"
+    browser.execute_script(pasted)
+    browser.find_element("id", "pasted").send_keys(Keys.CONTROL, "v")
+    command = browser.find_element("id", "command").text
+    assert browser.find_element("id", "pasted").get_property("value").strip() == command.strip() != ""
 
 
 def comes_into_step(browser, pair):

@@ -78,12 +78,7 @@ else if (viewer) viewer.replaceWith(Object.assign(document.createElement("div"),
 }));
 
 const copy = at("copy");
-if (copy) copy.onclick = async () => {
-  const command = at("command");
-  try { await navigator.clipboard.writeText(command.textContent); } catch (error) {
-    getSelection().selectAllChildren(command);
-    document.execCommand("copy");
-  }
-  copy.textContent = "Copied";
-  setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+if (copy) copy.onclick = () => {
+  getSelection().selectAllChildren(at("command"));  // what a keyboard copies, where a page may not
+  copy.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
 };
