@@ -28,6 +28,16 @@ from tests.small_models import write_bert, write_pipeline
 from voxnerf.grid import VoxelGrid
 
 GOLDEN = Path(__file__).parent / "golden"
+SLOW_FIRST = ("test_sweep.py", "test_kernels_compile.py", "test_notebook.py", "test_run_pages.py", "test_pack.py")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # several processes take the files in the order below
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take minutes, so that no process ends with one while the others wait."""
+    items.sort(key=lambda item: item.path.name not in SLOW_FIRST)
 
 
 @pytest.fixture(scope="session")
