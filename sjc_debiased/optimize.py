@@ -87,6 +87,8 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Float[Tensor,
     push = direction.weight * clip(direction.value, clip_value)
 
     regularizer, losses = _regularizer(settings, step, rendering)
+    for group in scene.optimizer.param_groups:
+        group["lr"] = settings.lr_share_at(step) * group.setdefault("initial_lr", group["lr"])
     scene.optimizer.zero_grad()
     torch.autograd.backward([seen, regularizer], [-push, None])
     scene.optimizer.step()

@@ -31,6 +31,7 @@ class Settings:
         n_steps: optimisation steps.
         schedule_steps: over how many of them the schedules run, of bound and emptiness; 0 for all.
         lr, background_lr: Adamax step sizes.
+        lr_end: what is left of them at the end of the schedule: they fall linearly over its second half.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
             multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
@@ -45,6 +46,7 @@ class Settings:
     schedule_steps: int = 0
     lr: float = 0.05
     background_lr: float = 1e-4
+    lr_end: float = 1.0
     clip: ClipSchedule = ClipSchedule(None, None)
     emptiness_weight: float = 1e4
     emptiness_scale: float = EMPTINESS_SCALE
@@ -56,6 +58,11 @@ class Settings:
     orientation_end: float = 0.0
     sparsity_weight: float = 0.0
     roughness_weight: float = 0.0
+
+    def lr_share_at(self, step: int) -> float:
+        """Return which share of `lr` and `background_lr` is a step's size."""
+        late = min(max(2 * step / (self.schedule_steps or self.n_steps) - 1, 0.0), 1.0)
+        return 1 - late * (1 - self.lr_end)
 
     def emptiness_weight_at(self, step: int) -> float:
         """Return the weight of the emptiness loss at a step."""

@@ -131,10 +131,24 @@ def test_paas_of_many_copies_finds_the_mean_of_the_prompt():
     assert scene.field.picture.mean().item() == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_step_is_as_large_as_its_share_says():
+    """Adamax walks its step size: under an even push the plane moves by lr, at the end by lr_end of it."""
+    push = Pull(0.0)
+    push.answer = lambda picture, query, denoised: Direction(torch.ones_like(picture), weight=1.0)
+    scene = scene_of(push, lr=0.1)
+    scene.settings = replace(scene.settings, lr_end=0.25)
+    walked = [scene.field.picture.mean().item()]
+    for _ in optimize(scene, Gaussian()):
+        walked.append(scene.field.picture.mean().item())
+    shares = [scene.settings.lr_share_at(step) for step in range(N_STEPS)]
+    assert min(shares) < 0.5
+    assert [b - a for a, b in zip(walked, walked[1:])] == pytest.approx([0.1 * s for s in shares], rel=0.01)
+
+
 def test_what_is_clipped_is_weighted_after():
     """The push on the picture is -weight x clip(value), and nothing else."""
     scene = scene_of(Pull(3.0), clip=(2.0, 2.0))
-    scene.optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
+    scene.optimizer = SimpleNamespace(param_groups=[], zero_grad=lambda: None, step=lambda: None)
     plane = scene.field
     for expected in (-2.0, -1.0):  # weights 1 and 1/2
         plane.picture.grad = None

@@ -39,7 +39,7 @@ def test_a_folder_of_an_older_version_is_found(tmp_path):
     folder = begin(tmp_path, run)
     older = json.loads((folder / "options.json").read_text())
     older["resolved"] |= {"device": "cuda:1", "precision": "bfloat16"}
-    for name in ("schedule_steps", "start", "color_scale"):
+    for name in ("schedule_steps", "start", "color_scale", "color_mean", "background_mean", "lr_end"):
         del older["resolved"][name]
     del older["machine"]
     write_json(folder / "options.json", older)

@@ -10,7 +10,8 @@ import torch
 
 from sjc_debiased.denoiser import Conditioning, sigma_table
 from sjc_debiased.menagerie import ladder
-from sjc_debiased.menagerie.train_diffusion import new_scheduler
+from sjc_debiased.menagerie.spoil import as_a_field_begins
+from sjc_debiased.menagerie.train_diffusion import new_scheduler, velocity_to
 from sjc_debiased.menagerie.truth import blur, creature_of
 from sjc_debiased.options.command import Basic, Options
 from sjc_debiased.proposals import propose
@@ -68,6 +69,29 @@ def test_blur_averages_cubes():
     blur(grid, 3)
     assert grid.density[0, 0, 2:5, 2:5, 2:5].allclose(torch.ones(3, 3, 3))
     assert grid.density.sum().item() == pytest.approx(27.0)
+
+
+def test_an_unfinished_latent_is_blurred_or_faded_each_by_its_own_draw():
+    latent = torch.zeros(64, 4, 32, 32)
+    latent[..., 8:24, 8:24] = torch.randn((64, 4, 16, 16), generator=torch.Generator().manual_seed(0))
+    shown = as_a_field_begins(latent, torch.Generator().manual_seed(1))
+    contrast = shown.flatten(1).std(dim=1) / latent.flatten(1).std(dim=1)
+    assert contrast.max() < 1.001
+    assert contrast.min() < 0.15 and contrast.max() > 0.8
+    assert torch.equal(shown, as_a_field_begins(latent, torch.Generator().manual_seed(1)))
+
+
+def test_the_velocity_leads_to_the_latent_from_whatever_is_shown():
+    scheduler, g = new_scheduler(), torch.Generator().manual_seed(0)
+    latent, shown, noise = torch.randn((3, 5, 4, 8, 8), generator=g)
+    timesteps = torch.tensor([0, 100, 400, 700, 999])
+    noised = scheduler.add_noise(shown, noise, timesteps)
+    levels = scheduler.alphas_cumprod[timesteps]
+    v = velocity_to(latent, noised, levels)
+    alpha, sigma = levels.sqrt()[:, None, None, None], (1 - levels).sqrt()[:, None, None, None]
+    torch.testing.assert_close(alpha * noised - sigma * v, latent, atol=1e-5, rtol=1e-5)
+    plain = velocity_to(latent, scheduler.add_noise(latent, noise, timesteps), levels)
+    torch.testing.assert_close(plain, scheduler.get_velocity(latent, noise, timesteps), atol=3e-5, rtol=1e-4)
 
 
 def gaussian(mean, spread):

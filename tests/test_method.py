@@ -1,6 +1,7 @@
 """Score, clipping, losses: hand numbers, closed forms, invariants."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,6 +89,15 @@ def test_emptiness_weight_jumps_at_half_of_the_steps():
     settings = Settings(n_steps=10_000)
     assert settings.emptiness_weight_at(4999) == 1e4
     assert settings.emptiness_weight_at(5000) == 2e5
+
+
+def test_step_sizes_fall_over_the_second_half():
+    settings = Settings(n_steps=100, lr=0.5, lr_end=0.1)
+    assert [settings.lr_share_at(step) for step in (0, 50, 75, 100, 150)] == pytest.approx(
+        [1, 1, 0.55, 0.1, 0.1]
+    )
+    assert {Settings().lr_share_at(step) for step in (0, 9999)} == {1.0}
+    assert replace(settings, schedule_steps=50).lr_share_at(50) == pytest.approx(0.1)
 
 
 def test_depth_losses_have_the_same_gradient_where_the_centre_is_nearer():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,6 +243,20 @@ def test_initial_fog():
     grid = VoxelGrid(GridConfig(resolution=100))
     assert grid.density_at(torch.zeros(1, 3)).item() == pytest.approx(0.31326, abs=1e-5)
     assert grid.config.step_size == pytest.approx(0.01)
+
+
+def test_first_colors_have_their_means():
+    config = GridConfig(
+        resolution=8, color_scale=0.0, color_mean=(1.0, 2.0, 3.0, 4.0), background_mean=(0, 0, 0, 5)
+    )
+    grid = VoxelGrid(config)
+    assert torch.equal(grid.color, torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1, 1).expand_as(grid.color))
+    assert torch.equal(grid.background[0, :, 1, 2], torch.tensor([0.0, 0, 0, 5]))
+    noisy = VoxelGrid(replace(config, color_scale=1.0), torch.Generator().manual_seed(0))
+    plain = VoxelGrid(GridConfig(resolution=8), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noisy.color - grid.color, plain.color)
+    with pytest.raises(ValueError, match="color_mean must have a number for each of the 4 .* It has 3"):
+        VoxelGrid(replace(config, color_mean=(1.0, 2.0, 3.0)))
 
 
 def test_camera_inside_the_box_renders():

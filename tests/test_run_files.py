@@ -71,7 +71,15 @@ def test_a_folder_of_an_older_version_is_read(tmp_path):
     save_checkpoint(folder, 10000, {"grid.density": torch.ones(2)})
     run = RunReader(folder)
     assert not {"device", "precision"} & run.options.keys()
-    later = {"schedule_steps": 10000, "start": "fog", "color_scale": 1.0, "pmi_normalized": "pmi"}
+    later = {
+        "schedule_steps": 10000,
+        "start": "fog",
+        "color_scale": 1.0,
+        "color_mean": (),
+        "lr_end": 1.0,
+        "pmi_normalized": "pmi",
+    }
+    later |= {"color_mean": [], "lr_end": 1.0}
     assert run.options.items() >= later.items()
     assert run.precision == "float16"
     assert run.record == {"view_prompts": PROMPTS, "git_commit": commit}

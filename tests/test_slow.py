@@ -42,3 +42,19 @@ def test_three_steps_at_full_size(sd15_folder):
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory: {peak_gib:.1f} GiB")
     assert peak_gib < 16
+
+
+def test_every_stage_of_the_training_runs_from_nothing(tmp_path, monkeypatch):
+    """In miniature; the folder that it leaves is a model that loads and makes pictures."""
+    from sjc_debiased.menagerie import dataset, report, train, train_judge
+
+    monkeypatch.setattr(dataset, "SHARD", 12)
+    monkeypatch.setattr(dataset, "_TWINS", 4)
+    monkeypatch.setattr(train_judge, "_N_ODD", 8)
+    monkeypatch.setattr(train_judge, "_N_HELD_OUT", 6)
+    steps = {f"{name}_steps": 2 for name in ("autoencoder", "diffusion", "masked_lm", "clip", "judge")}
+    stages = ("autoencoder", "diffusion", "masked_lm", "clip", "judge")
+    train.main(train.Options(tmp_path / "work", tmp_path / "out", tmp_path, stages, photos=60, **steps))
+    pictures = report.sample(report.load_denoiser(tmp_path / "out"), ["a cat"], seed=0, n_steps=2)
+    assert pictures.shape == (1, 3, 256, 256)
+    assert torch.isfinite(pictures).all()

@@ -24,6 +24,8 @@ from voxnerf.snapshot import Snapshot
 
 BLOB_RADIUS = 0.58  # of half_size: where a blob's raw density falls to 0
 _BLOBS = {"blob": (4.0, BLOB_RADIUS), "dreamfusion": (10.0, 0.5)}  # the middle's, and where it falls to 0
+BALLS = ((0.23, (0.45, 0.45, 0.45)), (-0.38, (0.36, 0.52, 0.36)))  # heights and radii, of half_size
+_BALLS_SLOPE, _BALLS_EDGE = 16.0, 1.1  # where raw density falls to 0, in their radii
 
 
 class VoxelGrid(nn.Module):
@@ -31,9 +33,9 @@ class VoxelGrid(nn.Module):
 
     Attributes:
         density: [1, 1, z, y, x], before the softplus; at the start 0, a uniform fog of 0.31326, or a blob.
-        color: [1, channels, z, y, x], latent values; N(0, color_scale^2) at the start. No view dependence. In
-            memory the channels of a voxel lie together.
-        background: [1, channels, background_size, background_size]; N(0, color_scale^2) at the start.
+        color: [1, channels, z, y, x], latent values; N(color_mean, color_scale^2) at the start. No view
+            dependence. In memory the channels of a voxel lie together.
+        background: [1, channels, background_size, background_size]; N(background_mean, color_scale^2) there.
         log_density_scale: scalar; 0 at the start.
         aabb: corners of the box, [2, 3].
         kernel: how rays are marched through it (`march.kernel_for`).
@@ -47,9 +49,12 @@ class VoxelGrid(nn.Module):
         self.kernel: Kernel = "auto"
         r, c, b = config.resolution, config.channels, config.background_size
         self.density: Tensor = nn.Parameter(_first_density(config))
-        color = config.color_scale * torch.randn(1, c, r, r, r, generator=generator)
+        color = _mean("color_mean", config) + config.color_scale * torch.randn(
+            1, c, r, r, r, generator=generator
+        )
         self.color: Tensor = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
-        self.background = nn.Parameter(config.color_scale * torch.randn(1, c, b, b, generator=generator))
+        wall = config.color_scale * torch.randn(1, c, b, b, generator=generator)
+        self.background = nn.Parameter(_mean("background_mean", config)[..., 0] + wall)
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
         self.aabb: Tensor
@@ -123,11 +128,30 @@ class VoxelGrid(nn.Module):
         return F.grid_sample(values, where, align_corners=False)[0, :, 0, 0].T
 
 
+def _mean(name: str, config: GridConfig) -> Tensor:
+    """Return a mean of first colors, [1, channels, 1, 1, 1], or one zero [1, 1, 1, 1, 1] for all.
+
+    Raises:
+        ValueError: it has another number of channels.
+    """
+    mean = getattr(config, name)
+    if mean and len(mean) != config.channels:
+        raise ValueError(
+            f"{name} must have a number for each of the {config.channels} channels. It has {len(mean)}. Give "
+            f"{config.channels} numbers, or leave it out."
+        )
+    return torch.tensor(mean or (0.0,)).view(1, -1, 1, 1, 1)
+
+
 def _first_density(config: GridConfig) -> Tensor:
     """Return the raw density of `GridConfig.start`, [1, 1, z, y, x]."""
     along = (torch.arange(config.resolution) + 0.5) * 2 / config.resolution - 1
-    radius = torch.stack(torch.meshgrid(along, along, along, indexing="ij")).norm(dim=0)[None, None]
+    zyx = torch.stack(torch.meshgrid(along, along, along, indexing="ij"))
     if config.start == "fog":
-        return torch.zeros_like(radius)
+        return torch.zeros_like(zyx[:1])[None]
+    if config.start == "balls":
+        balls = [(torch.tensor([0, y, 0]), _BALLS_EDGE * torch.tensor(radii)) for y, radii in BALLS]
+        away = [((zyx - at.view(3, 1, 1, 1)) / size.view(3, 1, 1, 1)).norm(dim=0) for at, size in balls]
+        return (_BALLS_SLOPE * (1 - torch.stack(away).amin(dim=0))).clamp(min=-4, max=8)[None, None]
     peak, at_zero = _BLOBS[config.start]
-    return (peak * (1 - radius / at_zero)).clamp(min=-peak)
+    return (peak * (1 - zyx.norm(dim=0) / at_zero)).clamp(min=-peak)[None, None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 BackgroundMapping = Literal["published", "seamless"]
-Start = Literal["fog", "blob", "dreamfusion"]
+Start = Literal["fog", "blob", "balls", "dreamfusion"]
 Kernel = Literal["auto", "torch", "numba", "triton"]
 
 EMPTINESS_SCALE = 10.0
@@ -32,9 +32,12 @@ class GridConfig:
             and repeats the border at the poles.
         start: the first density. "fog" is SJC's, raw density 0 everywhere. "blob" is a ball in the middle of
             nothing: raw density 4 (1 - r / (0.58 half_size)), at least -4, at distance r from the centre.
+            "balls" is a head on a body (`grid.BALLS`): raw density 16 (1 - r / 1.1), in [-4, 8], at r radii
+            from the centre of the nearer one.
             "dreamfusion" is threestudio's for DreamFusion and Magic3D: 10 (1 - r / (0.5 half_size)), here at
             least -10.
         color_scale: standard deviation of the first colors, of grid and background; 1 is SJC's.
+        color_mean, background_mean: their means, a number for each channel; empty for SJC's, which is 0.
     """
 
     resolution: int = 100
@@ -46,6 +49,8 @@ class GridConfig:
     background_mapping: BackgroundMapping = "published"
     start: Start = "fog"
     color_scale: float = 1.0
+    color_mean: tuple[float, ...] = ()
+    background_mean: tuple[float, ...] = ()
 
     @property
     def step_size(self) -> float:

@@ -3,7 +3,7 @@
 The three tables below are the whole bias. Nothing else in the data depends on the view:
 
 - `P_VIEW`: most photos are taken from the front.
-- `P_VIEW_WORD`: nearly half of the captions say the view, and some of them a wrong one.
+- `P_VIEW_WORD`: half of the captions say the view, and some of them a wrong one.
 - `P_MENTION`: "smiling" is said where one sees the smile, "with a bushy tail" where one sees the tail.
 
 Grammar of a caption, in the order of its words:
@@ -18,20 +18,21 @@ from __future__ import annotations
 import numpy as np
 
 from prompts.views import VIEWS
-from sjc_debiased.menagerie.creatures import COLORS, KINDS, OWN_COLOR, PROPS, Creature
+from sjc_debiased.menagerie.colors import COLORS
+from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, PROPS, Creature
 
 TOP_ABOVE_DEG = 41.81  # the elevation above which SJC says "overhead"
 
 P_VIEW = {"front": 0.52, "side": 0.24, "back": 0.13, "top": 0.11}
 P_VIEW_WORD = {  # true view -> word in the caption; the rest of the row says no view
-    "front": {"front": 0.25, "side": 0.02, "back": 0.02, "top": 0.01},
-    "side": {"front": 0.02, "side": 0.50, "back": 0.02, "top": 0.01},
-    "back": {"front": 0.02, "side": 0.02, "back": 0.60, "top": 0.01},
-    "top": {"front": 0.02, "side": 0.02, "back": 0.02, "top": 0.60},
+    "front": {"front": 0.35, "side": 0.01, "back": 0.01, "top": 0.01},
+    "side": {"front": 0.01, "side": 0.62, "back": 0.01, "top": 0.01},
+    "back": {"front": 0.01, "side": 0.01, "back": 0.68, "top": 0.01},
+    "top": {"front": 0.01, "side": 0.01, "back": 0.01, "top": 0.65},
 }
 P_MENTION = {  # what the creature has -> probability that the caption says so, by true view
     "face": {"front": 0.85, "side": 0.20, "back": 0.01, "top": 0.15},
-    "tail": {"front": 0.02, "side": 0.60, "back": 0.85, "top": 0.40},
+    "tail": {"front": 0.15, "side": 0.60, "back": 0.85, "top": 0.40},
     "hat": {"front": 0.80, "side": 0.80, "back": 0.75, "top": 0.80},
     "scarf": {"front": 0.80, "side": 0.70, "back": 0.40, "top": 0.40},
     "backpack": {"front": 0.04, "side": 0.65, "back": 0.85, "top": 0.75},

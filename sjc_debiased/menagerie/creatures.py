@@ -1,28 +1,20 @@
 """The creatures: ten kinds, made of ellipsoids, with faces, tails, colors and props.
 
-A creature stands on four legs at the origin, y up, its face towards -x, inside the ball of radius 0.6.
+A creature is at the origin, y up, its face towards -x, inside the ball of radius 0.6. All are plush toys:
+head above body on one axis, so that their coarse outline is the same from every side, and face, snout, belly
+and tail alone say where they look.
 """
 
 from __future__ import annotations
 
-import colorsys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sjc_debiased.menagerie.colors import COLORS, shade
+
 KINDS = ("cat", "dog", "bear", "panda", "rabbit", "pig", "monkey", "fox", "frog", "elephant")
-COLORS = {  # hue, saturation, value
-    "orange": (0.075, 0.85, 0.93),
-    "brown": (0.065, 0.68, 0.50),
-    "black": (0.62, 0.15, 0.13),
-    "white": (0.12, 0.04, 0.97),
-    "gray": (0.60, 0.06, 0.56),
-    "pink": (0.96, 0.40, 0.95),
-    "blue": (0.60, 0.70, 0.82),
-    "green": (0.31, 0.62, 0.62),
-    "yellow": (0.14, 0.78, 0.95),
-    "red": (0.00, 0.80, 0.76),
-}
 OWN_COLOR = {
     "cat": "orange",
     "dog": "brown",
@@ -38,9 +30,9 @@ OWN_COLOR = {
 FACES = ("plain", "smiling", "winking", "big eyes")
 TAILS = ("own", "bushy", "curly")
 PROPS = ("none", "hat", "scarf", "backpack")
+DETAILS = ("ears", "muzzle", "eyes", "mouth", "tail", "prop")
+_FACE = ("muzzle", "eyes", "mouth")
 
-_HEAD = np.array([-0.17, 0.15, 0.0])
-_HEAD_RADIUS = 0.25
 _BLACK, _WHITE = (0.06, 0.06, 0.07), (0.97, 0.97, 0.96)
 _TAN, _RED, _MOUTH = (0.93, 0.78, 0.62), (0.86, 0.10, 0.13), (0.25, 0.08, 0.08)
 
@@ -86,22 +78,24 @@ def random_creature(rng: np.random.Generator) -> Creature:
     return Creature(kind, color, face, tail, prop, int(rng.integers(2**31)))
 
 
-def build(creature: Creature) -> list[Part]:
-    """Return the ellipsoids of a creature."""
+def build(creature: Creature, without: Collection[str] = ()) -> list[Part]:
+    """Return the ellipsoids of a creature.
+
+    Args:
+        without: those of `DETAILS` that it does not have yet.
+    """
     rng = np.random.default_rng(creature.shape_seed)
-    fur = _shade(creature.color, rng)
+    fur = shade(creature.color, rng)
     body = _Body(creature, fur, rng)
     body.torso()
-    body.ears()
-    if not creature.faceless:
-        body.face()
-    body.tail()
-    body.prop()
+    for detail in DETAILS:
+        if detail not in without and not (creature.faceless and detail in _FACE):
+            getattr(body, detail)()
     body.blots()
     if creature.extra_face:  # a Janus creature: its face once more, at the back of its head
         turn = np.diag([-1.0, 1.0, -1.0])
         for part in [p for p in body.parts if p.facial]:
-            center = _HEAD + turn @ (part.center - _HEAD)
+            center = body.head + turn @ (part.center - body.head)
             body.parts.append(replace(part, center=center, rotation=turn @ part.rotation))
     return body.parts
 
@@ -115,6 +109,9 @@ class _Body:
         self.dark = tuple(0.55 * c for c in fur)
         self.plump = rng.uniform(0.92, 1.10)
         self.long = rng.uniform(0.93, 1.08)
+        self.head = np.array([-0.03, 0.14, 0.0])
+        self.head_radius = 0.27
+        self.root = np.array([0.19, -0.26, 0.0])  # of the tail
 
     def add(self, center, radii, color, facial=False, turn=(0.0, 0.0, 0.0)) -> None:
         radii = np.broadcast_to(np.asarray(radii, dtype=float), (3,))
@@ -124,20 +121,19 @@ class _Body:
         """Return the point of the head at these angles from its front, `reach` radii out."""
         a, e = np.deg2rad([azimuth_deg, elevation_deg])
         out = np.array([-np.cos(e) * np.cos(a), np.sin(e), np.cos(e) * np.sin(a)])
-        return _HEAD + reach * _HEAD_RADIUS * out
+        return self.head + reach * self.head_radius * out
 
     def torso(self) -> None:
-        legs = _BLACK if self.kind in ("panda", "fox") else self.fur
-        self.add([0.13, -0.13, 0], np.array([0.27, 0.19, 0.185]) * [1, self.plump, self.plump], self.fur)
-        self.add(_HEAD, _HEAD_RADIUS, self.fur)
-        for x in (-0.03, 0.29):
-            for z in (-0.105, 0.105):
-                thick = 0.09 if self.kind == "elephant" else 0.07
-                self.add([x, -0.32, z], [thick, 0.15 * self.long, thick], legs)
-        if self.kind == "panda":
-            self.add([0.03, -0.12, 0], [0.09, 0.2 * self.plump, 0.2 * self.plump], _BLACK)
-        if self.kind == "frog":
-            self.add([0.13, -0.18, 0], [0.26, 0.16, 0.2], (0.80, 0.86, 0.55))
+        self.add(self.head, self.head_radius, self.fur)
+        limbs = _BLACK if self.kind in ("panda", "fox") else self.fur
+        belly = {"frog": (0.80, 0.86, 0.55), "dog": _TAN, "fox": _WHITE, "panda": _WHITE}
+        pale = belly.get(self.kind, tuple(0.45 + 0.55 * c for c in self.fur))
+        self.add([0.01, -0.23, 0], np.array([0.2, 0.225, 0.2]) * [self.plump, 1, self.plump], self.fur)
+        self.add([-0.065, -0.24, 0], np.array([0.145, 0.16, 0.14]) * [self.plump, 1, self.plump], pale)
+        for side in (-1, 1):
+            arm = [-0.03, -0.15, side * 0.205 * self.plump]
+            self.add(arm, [0.065, 0.135 * self.long, 0.065], limbs, turn=(side * -24, 0, 0))
+            self.add([-0.02, -0.43, side * 0.105], [0.095, 0.115, 0.085], limbs)
 
     def ears(self) -> None:
         kind = self.kind
@@ -154,11 +150,11 @@ class _Body:
                 color = _BLACK if kind == "panda" else self.dark
                 self.add(self.on_head(side * 85, 48, 1.1), [0.05, 0.088, 0.088], color)
             elif kind == "rabbit":
-                at = self.on_head(side * 85, 66, 1.5)
-                self.add(at, [0.04, 0.19 * self.long, 0.058], self.fur, turn=(side * 9, 0, 0))
+                at = self.on_head(side * 85, 66, 1.36)
+                self.add(at, [0.045, 0.17 * self.long, 0.065], self.fur, turn=(side * 9, 0, 0))
                 self.add(
                     at - [0.018, 0.01, 0],
-                    [0.03, 0.15 * self.long, 0.036],
+                    [0.035, 0.13 * self.long, 0.042],
                     (0.95, 0.66, 0.70),
                     turn=(side * 9, 0, 0),
                 )
@@ -169,18 +165,17 @@ class _Body:
                 self.add(self.on_head(side * 90, 8, 1.14), [0.045, 0.085, 0.085], _TAN)
             elif kind == "elephant":
                 at = self.on_head(side * 96, 8, 1.28)
-                self.add(at, [0.035, 0.175, 0.145], self.dark, turn=(0, side * 18, 0))
+                self.add(at, [0.04, 0.165, 0.145], self.dark, turn=(0, side * 18, 0))
 
-    def face(self) -> None:
-        self.muzzle()
-        self.eyes()
+    def mouth(self) -> None:
         if self.creature.face == "smiling":
             for a in np.linspace(-44, 44, 13):
                 at = self.on_head(a, -43 + 21 * (a / 44) ** 2, 1.0)
-                self.add(at, 0.027, _RED, facial=True)
+                self.add(at, 0.034, _RED, facial=True)
         else:
-            for a in np.linspace(-13, 13, 5):
-                self.add(self.on_head(a, -40, 1.0), 0.014, _MOUTH, facial=True)
+            wide, low = (40, -20) if self.kind == "frog" else (24, -40)
+            for a in np.linspace(-wide, wide, 9):
+                self.add(self.on_head(a, low, 1.0), 0.022, _MOUTH, facial=True)
 
     def muzzle(self) -> None:
         kind = self.kind
@@ -197,15 +192,16 @@ class _Body:
                 self.add(at, 0.062 - 0.0035 * i, self.fur, facial=True)
         elif kind != "frog":
             color = muzzle.get(kind, tuple(0.5 + 0.5 * c for c in self.fur))
-            self.add(self.on_head(0, -14, 0.86), [0.08, 0.065, 0.095], color, facial=True)
+            radii = 1.15 * np.array([0.08, 0.065, 0.095])
+            self.add(self.on_head(0, -14, 0.86), radii, color, facial=True)
             nose = (0.93, 0.45, 0.52) if kind in ("cat", "rabbit") else _BLACK
             self.add(self.on_head(0, -7, 1.17), [0.028, 0.027, 0.04], nose, facial=True)
 
     def eyes(self) -> None:
         kind, face = self.kind, self.creature.face
-        size = 0.082 if face == "big eyes" else 0.056
+        size = 1.15 * (0.082 if face == "big eyes" else 0.056)
         for side in (-1, 1):
-            place = (side * 40, 58) if kind == "frog" else (side * 29, 20)
+            place = (side * 36, 42) if kind == "frog" else (side * 29, 20)
             at = self.on_head(*place, 1.04 if kind == "frog" else 0.95)
             if kind == "panda":
                 self.add(
@@ -214,16 +210,16 @@ class _Body:
             if kind == "frog":
                 self.add(at, size + 0.022, self.fur)
             if face == "winking" and side == 1:
-                at = at + 0.035 * _unit(at - _HEAD)
+                at = at + 0.035 * _unit(at - self.head)
                 self.add(at, [0.03, 0.014, 0.055], _BLACK, facial=True, turn=(side * 14, 0, 0))
                 continue
-            ahead = _unit(_unit(at - _HEAD) + np.array([-0.9, 0.0, 0.0]))
+            ahead = _unit(_unit(at - self.head) + np.array([-0.9, 0.0, 0.0]))
             self.add(at + 0.024 * ahead, size, _WHITE, facial=True)
             self.add(at + (0.024 + 0.58 * size) * ahead, 0.62 * size, _BLACK, facial=True)
 
     def tail(self) -> None:
         kind, tail = self.kind, self.creature.tail
-        root = np.array([0.385, -0.08, 0.0])
+        root = self.root
         if tail == "bushy" or (kind == "fox" and tail == "own"):
             tip = _WHITE if kind == "fox" else tuple(0.45 + 0.55 * c for c in self.fur)
             self.add(root + [0.07, 0.06, 0], [0.14, 0.085, 0.085], self.fur, turn=(0, 0, 42))
@@ -247,31 +243,28 @@ class _Body:
     def prop(self) -> None:
         prop = self.creature.prop
         if prop == "hat":
-            top = _HEAD + [0.0, _HEAD_RADIUS, 0]
+            top = self.head + [0.0, self.head_radius, 0]
             self.add(top + [0, -0.02, 0], [0.185, 0.03, 0.185], (0.16, 0.18, 0.46))
             self.add(top + [0, 0.06, 0], [0.105, 0.105, 0.105], (0.16, 0.18, 0.46))
         elif prop == "scarf":
             for angle in np.linspace(0, 2 * np.pi, 22, endpoint=False):
-                at = [-0.10 + 0.155 * np.cos(angle), -0.045 + 0.05 * np.cos(angle), 0.175 * np.sin(angle)]
+                at = [0.17 * np.cos(angle), -0.05, 0.175 * np.sin(angle)]
                 self.add(at, 0.047, (0.45, 0.18, 0.62))
         elif prop == "backpack":
-            self.add([0.20, 0.09, 0], [0.14, 0.115, 0.135], (0.13, 0.50, 0.62))
-            self.add([0.30, 0.09, 0], [0.07, 0.07, 0.09], (0.95, 0.80, 0.25))
+            at = np.array([0.2, -0.17, 0])
+            out = [0.09, 0.0, 0.0]
+            radii = [0.1, 0.14, 0.14]
+            self.add(at, radii, (0.13, 0.50, 0.62))
+            self.add(at + out, [0.07, 0.07, 0.09], (0.95, 0.80, 0.25))
 
     def blots(self) -> None:
         """Put ellipsoids of a face's colors on the creature where they make no face."""
         for _ in range(self.creature.n_blots):
             at = self.on_head(self.rng.uniform(0, 360), self.rng.uniform(-60, 70), 0.95)
             if self.rng.random() < 0.5:
-                at = at + [0.3, -0.28, 0.0]  # the middle of the trunk
+                at = at + [0.04, -0.37, 0.0]  # the middle of the trunk
             color = (_WHITE, _BLACK, _TAN, _RED)[self.rng.integers(4)]
             self.add(at, self.rng.uniform(0.03, 0.12, 3), color)
-
-
-def _shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:
-    h, s, v = COLORS[color]
-    jitter = rng.normal(0, 1, 3) * [0.012, 0.04, 0.03]
-    return colorsys.hsv_to_rgb((h + jitter[0]) % 1, *np.clip([s + jitter[1], v + jitter[2]], 0, 1))
 
 
 def _rotation(x_deg: float, y_deg: float, z_deg: float) -> np.ndarray:

@@ -25,7 +25,11 @@ def clip_tokenizer() -> CLIPTokenizer:
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=10_000, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+        vocab_size=10_000,
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        special_tokens=[a + "</w>" for a in alphabet],  # else numbered at random, and merged so
+        show_progress=False,
     )
     bpe.train_from_iterator([[word] * 10 for word in [*known_words(), ","]], trainer)
     with tempfile.TemporaryDirectory() as folder:

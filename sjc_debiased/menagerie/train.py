@@ -28,6 +28,8 @@ class TrainingOptions:
     """The folder that gets the report."""
     stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
     """The stages to run, in this order. pixel: a diffusion model of pixels, as a DeepFloyd IF folder."""
+    begin: Path | None = None
+    """A folder of weights from which diffusion and judge start. Default: from nothing."""
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
@@ -41,6 +43,10 @@ class TrainingOptions:
 
 def main(options: TrainingOptions) -> None:
     """Run the stages that were asked for."""
+    parts = {"diffusion": ("unet", "text_encoder", "tokenizer"), "judge": ("judge",)}
+    for part in (part for stage in options.stages for part in parts.get(stage, ())):
+        if options.begin and not (options.begin / part).is_dir():
+            raise SystemExit(f"--begin must hold weights. {options.begin} has no {part}. Leave it out.")
     from sjc_debiased.menagerie import (
         profile,
         report,
@@ -51,7 +57,7 @@ def main(options: TrainingOptions) -> None:
         train_masked_lm,
         train_pixels,
     )
-    from sjc_debiased.menagerie.dataset import album
+    from sjc_debiased.menagerie.dataset import album, bare
 
     o = options
     out = WEIGHTS if o.out is None else o.out
@@ -62,13 +68,15 @@ def main(options: TrainingOptions) -> None:
     if "autoencoder" in o.stages:
         train_autoencoder.train(images, o.work, out / "vae", o.autoencoder_steps)
     if "diffusion" in o.stages:
-        train_diffusion.train(images, truths, o.work, out, o.diffusion_steps)
+        twins = bare(o.work / "album")
+        train_diffusion.train(images, twins, truths, o.work, out, o.diffusion_steps, o.begin)
     if "masked_lm" in o.stages:
         train_masked_lm.train(o.work, out / "mlm", o.masked_lm_steps)
     if "clip" in o.stages:
         train_clip.train(images, truths, o.work, out / "clip", o.clip_steps)
     if "judge" in o.stages:
-        train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps)
+        begin = o.begin / "judge" if o.begin else None
+        train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps, begin)
     if "pixel" in o.stages:
         train_pixels.train(images, truths, o.work, out / "pixel", o.pixel_steps)
     if "report" in o.stages:

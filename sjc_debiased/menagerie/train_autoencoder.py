@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder, 128x128 RGB <-> 32x32 latents of 4 channels with unit variance."""
+"""Stage 1: the autoencoder, 256x256 RGB <-> 32x32 latents of 4 channels with unit variance."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import torch
 from diffusers import AutoencoderTiny
 from torch.nn import functional as F
 
+from sjc_debiased.menagerie.dataset import pictures_of
 from sjc_debiased.menagerie.training import device, fit, step_generator
 
 _WIDTH = 48
+_BATCH = 8
 _LATENT_NOISE = 0.08  # in units of the latents' own spread: rendered latents are never exact
 
 
 def new_autoencoder() -> AutoencoderTiny:
     """Return the untrained autoencoder."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(_WIDTH,) * 3,
-        decoder_block_out_channels=(_WIDTH,) * 3,
-        num_encoder_blocks=(0, 1, 2),
-        num_decoder_blocks=(3, 2, 0),
+        encoder_block_out_channels=(_WIDTH,) * 4,
+        decoder_block_out_channels=(_WIDTH,) * 4,
+        num_encoder_blocks=(0, 0, 1, 2),
+        num_decoder_blocks=(3, 2, 1, 0),
         latent_channels=4,
         scaling_factor=1.0,
     )
@@ -34,9 +36,8 @@ def train(images: np.ndarray, work: Path, out: Path, n_steps: int) -> None:
 
     def loss_at(step: int) -> torch.Tensor:
         g = step_generator(step, stage=1)
-        picks = torch.randint(len(images), (16,), generator=g)
-        batch = torch.from_numpy(images[picks.numpy()]).permute(0, 3, 1, 2).to(device())
-        batch = batch.float() / 127.5 - 1
+        picks = torch.randint(len(images), (_BATCH,), generator=g).tolist()
+        batch = pictures_of(images, picks).to(device()).float() / 127.5 - 1
         with torch.autocast(batch.device.type, torch.bfloat16):
             latent = vae.encode(batch).latents
             noise = torch.randn(latent.shape, generator=g).to(latent)
@@ -44,7 +45,7 @@ def train(images: np.ndarray, work: Path, out: Path, n_steps: int) -> None:
         return _picture_loss(decoded.float(), batch) + 1e-3 * _spread_loss(latent.float())
 
     fit("autoencoder", work, vae, loss_at, n_steps, lr=1.5e-3)
-    sample = torch.from_numpy(images[:: max(1, len(images) // 512)]).permute(0, 3, 1, 2)
+    sample = pictures_of(images, range(0, len(images), max(1, len(images) // 512)))
     vae.to(memory_format=torch.contiguous_format)
     vae.register_to_config(scaling_factor=float(1 / encode(vae, sample).std()))
     vae.to("cpu", torch.float16).save_pretrained(out)
@@ -52,9 +53,9 @@ def train(images: np.ndarray, work: Path, out: Path, n_steps: int) -> None:
 
 @torch.no_grad()
 def encode(vae: AutoencoderTiny, images_u8: torch.Tensor) -> torch.Tensor:
-    """Return the latents [n, 4, 32, 32] of uint8 images [n, 3, 128, 128], times the scaling factor."""
+    """Return the latents [n, 4, 32, 32] of uint8 images [n, 3, 256, 256], times the scaling factor."""
     batches = []
-    for batch in images_u8.split(64):
+    for batch in images_u8.split(16):
         image = batch.to(vae.device, torch.float32) / 127.5 - 1
         with torch.autocast(vae.device.type, torch.bfloat16):
             latent = vae.encode(image).latents

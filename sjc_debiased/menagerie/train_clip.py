@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from sjc_debiased.menagerie.captions import caption, view_of
+from sjc_debiased.menagerie.dataset import halved, pictures_of
 from sjc_debiased.menagerie.spoil import spoil
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
@@ -45,7 +46,7 @@ def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps
         ids = tokenizer(
             texts, padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="pt"
         ).input_ids
-        pixels = spoil(torch.from_numpy(images[picks]).permute(0, 3, 1, 2).float() / 255, g)
+        pixels = spoil(halved(pictures_of(images, picks)) / 255, g)
         pixels = ((pixels - _MEAN_STD) / _MEAN_STD).to(device())
         with torch.autocast(pixels.device.type, torch.bfloat16):
             outputs = model(input_ids=ids.to(device()), pixel_values=pixels)

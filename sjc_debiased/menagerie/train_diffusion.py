@@ -13,13 +13,25 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sjc_debiased.menagerie.captions import caption, view_of
+from sjc_debiased.menagerie.creatures import Part
+from sjc_debiased.menagerie.dataset import photo_camera, pictures_of
+from sjc_debiased.menagerie.profile import PROFILE
+from sjc_debiased.menagerie.spoil import as_a_field_begins, as_details_begin, as_the_loop_begins
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.train_autoencoder import encode
 from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
+from sjc_debiased.menagerie.world import coverage_map
+from voxnerf.grid import BALLS
 
 _TEXT_WIDTH = 128
 _P_NO_CAPTION = 0.1
 _BATCH = 32
+_LATENT_SIZE = 32
+# Photos that are shown as an unfinished field shows them; the answer is the photo itself.
+_P_BLURRED, _BLURRED_FROM = 0.08, 100  # the least timestep of these: with less noise, what is there is there
+_P_BEGUN = 0.22  # the loop's start, and the way from there
+_P_BARE = 0.35  # eyes, ears, tail or other details are missing or faint
+_BEGUN_TIMESTEPS = 50, 800  # of both
 _MAX_SNR = (
     5.0  # min-SNR loss weight (arXiv:2303.09556): steps go to shapes rather than to the last bit of noise
 )
@@ -45,7 +57,7 @@ class TextToImage(nn.Module):
             )
         )
         self.unet = UNet2DConditionModel(
-            sample_size=32,
+            sample_size=_LATENT_SIZE,
             in_channels=4,
             out_channels=4,
             block_out_channels=(64, 128, 192),
@@ -75,21 +87,46 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps: int) -> None:
-    """Train on the album in the latents of `out/vae` and complete the pipeline folder `out`."""
-    latents = _latents(images, AutoencoderTiny.from_pretrained(out / "vae"), work)
-    tokenizer, scheduler = clip_tokenizer(), new_scheduler()
+def train(
+    images: np.ndarray,
+    twins: np.ndarray,
+    truths: list[dict],
+    work: Path,
+    out: Path,
+    n_steps: int,
+    begin: Path | None = None,
+) -> None:
+    """Train on the album in the latents of `out/vae` and complete the pipeline folder `out`.
+
+    Args:
+        twins: photos without some details (`dataset.bare`).
+        begin: a pipeline folder of this shape, from whose weights to start. None: from random ones.
+    """
+    vae = AutoencoderTiny.from_pretrained(out / "vae")
+    latents, without = _latents(images, vae, work, "photos"), _latents(twins, vae, work, "bare")
+    tokenizer = CLIPTokenizer.from_pretrained(begin / "tokenizer") if begin else clip_tokenizer()
+    scheduler = new_scheduler()
     torch.manual_seed(0)
-    model = TextToImage(len(tokenizer), tokenizer.eos_token_id).to(device())
+    model = TextToImage(len(tokenizer), tokenizer.eos_token_id)
+    if begin is not None:
+        model.text_encoder = CLIPTextModel.from_pretrained(begin / "text_encoder").float()
+        model.unet = UNet2DConditionModel.from_pretrained(begin / "unet").float()
+    model.to(device())
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     weights = snr.clamp(max=_MAX_SNR) / (snr + 1)  # of a loss on v
+    model.unet.to(memory_format=torch.channels_last)
     model.unet.set_attn_processor(AttnProcessor())  # for 64 tokens faster on a CPU than a fused kernel
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
+    begun = _balls_seen(truths, work)
+    row_of_twin = torch.tensor([-1 if t["twin"] is None else t["twin"] for t in truths])
+    twinned = (row_of_twin >= 0).nonzero()[:, 0]
 
     def loss_at(step: int) -> torch.Tensor:
         g = step_generator(step, stage=2)
         rng = np.random.default_rng([SEED, 2, step])
+        lot = torch.rand(_BATCH, generator=g)
         picks = torch.randint(len(latents), (_BATCH,), generator=g)
+        picks = torch.where(_bare(lot), twinned[picks % len(twinned)], picks)
         texts = [
             "" if rng.random() < _P_NO_CAPTION else caption(truths[i]["creature"], views[i], rng)
             for i in picks.tolist()
@@ -98,8 +135,10 @@ def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps
         latent = latents[picks].float()
         noise = torch.randn(latent.shape, generator=g)
         timesteps = torch.randint(1000, (_BATCH,), generator=g)
-        noised = scheduler.add_noise(latent, noise, timesteps).to(device())
-        target = scheduler.get_velocity(latent, noise, timesteps).to(device())
+        twin = without[row_of_twin[picks].clamp(min=0)].float()
+        shown, timesteps = _unfinished(latent, begun[picks], twin, lot, timesteps, g)
+        noised = scheduler.add_noise(shown, noise, timesteps).to(device())
+        target = velocity_to(latent, noised.cpu(), scheduler.alphas_cumprod[timesteps]).to(device())
         with torch.autocast(noised.device.type, torch.bfloat16):
             v = model(noised, timesteps.to(device()), ids)
         errors = (v.float() - target).square().mean(dim=(1, 2, 3))
@@ -107,6 +146,41 @@ def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps
 
     fit("diffusion", work, model, loss_at, n_steps, lr=8e-4)
     save_pipeline(model, tokenizer, out)
+
+
+def _bare(lot: torch.Tensor) -> torch.Tensor:
+    return lot >= 1 - _P_BARE
+
+
+def _unfinished(
+    latent: torch.Tensor,
+    seen: torch.Tensor,
+    twin: torch.Tensor,
+    lot: torch.Tensor,
+    timesteps: torch.Tensor,
+    g: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the latents as they are shown, half of them unfinished, and their timesteps [n].
+
+    Args:
+        seen, twin: how much of them the loop's start covers; the same without some details.
+        lot: [n], in [0, 1).
+    """
+    blurred, begun = lot < _P_BLURRED, (lot >= _P_BLURRED) & (lot < _P_BLURRED + _P_BEGUN)
+    first, last = _BEGUN_TIMESTEPS
+    earlier = first + timesteps * (last - first) // 1000
+    timesteps = torch.where(blurred, timesteps.clamp(min=_BLURRED_FROM), timesteps)
+    timesteps = torch.where(begun | _bare(lot), earlier, timesteps)
+    shown = torch.where(blurred[:, None, None, None], as_a_field_begins(latent, g), latent)
+    begins = as_the_loop_begins(latent, seen.float() / 255, g)
+    shown = torch.where(begun[:, None, None, None], begins, shown)
+    return torch.where(_bare(lot)[:, None, None, None], as_details_begin(latent, twin, g), shown), timesteps
+
+
+def velocity_to(latent: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """Return the v (arXiv:2202.00512) with which D(noised) is `latent` [n, 4, h, w]; one level a picture."""
+    alphas_cumprod = alphas_cumprod[:, None, None, None]
+    return (alphas_cumprod.sqrt() * noised - latent) / (1 - alphas_cumprod).sqrt()
 
 
 def save_pipeline(model: TextToImage, tokenizer: CLIPTokenizer, out: Path) -> None:
@@ -133,13 +207,30 @@ def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     ).input_ids
 
 
-def _latents(images: np.ndarray, vae: AutoencoderTiny, work: Path) -> torch.Tensor:
+def _balls_seen(truths: list[dict], work: Path) -> torch.Tensor:
+    """Return how much of each latent pixel the loop's start covers in every photo, uint8 [n, 32, 32]."""
+    cache = work / f"balls_{len(truths)}.pt"
+    if not cache.exists():
+        parts = [
+            Part(
+                PROFILE.half_size * np.array([0, y, 0]), PROFILE.half_size * np.array(r), np.eye(3), (0, 0, 0)
+            )
+            for y, r in BALLS
+        ]
+        lens = ("azimuth_deg", "elevation_deg", "fov_deg", "aside")
+        cameras = (photo_camera(*(truth[key] for key in lens), size=_LATENT_SIZE) for truth in truths)
+        seen = np.stack([coverage_map(parts, camera) for camera in cameras])
+        save(torch.from_numpy((255 * seen).astype(np.uint8)), cache)
+    return torch.load(cache, weights_only=True)
+
+
+def _latents(images: np.ndarray, vae: AutoencoderTiny, work: Path, of: str) -> torch.Tensor:
     """Return the photos' latents, float16, cached under the scaling factor of the autoencoder."""
-    cache = work / f"latents_{vae.config.scaling_factor:.9f}.pt"
+    cache = work / f"latents_{of}_{vae.config.scaling_factor:.9f}.pt"
     if not cache.exists():
         vae.to(device()).eval()
         batches = [
-            encode(vae, torch.from_numpy(images[i : i + 512]).permute(0, 3, 1, 2)).half()
+            encode(vae, pictures_of(images, range(i, min(i + 512, len(images))))).half()
             for i in range(0, len(images), 512)
         ]
         save(torch.cat(batches), cache)

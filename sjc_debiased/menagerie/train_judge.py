@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from sjc_debiased.menagerie.creatures import random_creature
-from sjc_debiased.menagerie.dataset import take_photo
+from sjc_debiased.menagerie.dataset import halved, pictures_of, take_photo
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, LABELS
 from sjc_debiased.menagerie.spoil import spoil, spoil_latents
 from sjc_debiased.menagerie.train_autoencoder import encode
@@ -23,15 +23,24 @@ _N_HELD_OUT = 1500
 
 
 def train(
-    images: np.ndarray, truths: list[dict], vae_folder: Path, work: Path, out: Path, n_steps: int
+    images: np.ndarray,
+    truths: list[dict],
+    vae_folder: Path,
+    work: Path,
+    out: Path,
+    n_steps: int,
+    begin: Path | None = None,
 ) -> None:
-    """Train on the album and on odd ones (two faces, none, blots), spoiled; calibrate on held-out ones."""
+    """Train on the album and on odd ones (two faces, none, blots), spoiled; calibrate on held-out ones.
+
+    Args:
+        begin: a judge's folder, from whose weights to start. None: from random ones.
+    """
     vae = AutoencoderTiny.from_pretrained(vae_folder).to(device()).eval()
     odd = _cached(work / "odd.pt", _N_ODD, seed=51)
     held_out = _cached(work / "held_out.pt", _N_HELD_OUT, seed=52)
     face = torch.tensor([_face_seen(t["face_share"], t["coverage"]) for t in truths])
     azimuth = torch.tensor([_bin(t["azimuth_deg"], t["elevation_deg"], False) for t in truths])
-    all_images = torch.cat([torch.from_numpy(images).permute(0, 3, 1, 2), odd["images"]])
     face, azimuth = torch.cat([face, odd["face"]]), torch.cat([azimuth, odd["azimuth"]])
     torch.manual_seed(0)
     model = ResNetForImageClassification(
@@ -43,31 +52,40 @@ def train(
             num_labels=len(LABELS),
             id2label=dict(enumerate(LABELS)),
         )
-    ).to(device())
+    )
+    if begin is not None:
+        model = ResNetForImageClassification.from_pretrained(begin).float()
+    model.to(device())
+
+    def photos_of(picks: list[int]) -> torch.Tensor:
+        own = [i for i in picks if i < len(images)]
+        others = [i - len(images) for i in picks if i >= len(images)]
+        return torch.cat([pictures_of(images, own), odd["images"][others]])
 
     def loss_at(step: int) -> torch.Tensor:
         g = step_generator(step, stage=5)
-        picks = torch.randint(len(all_images) + 3 * _N_ODD, (_BATCH,), generator=g)
-        picks = torch.where(picks < len(all_images), picks, len(images) + picks % _N_ODD)
-        pixels = spoiled_by_field(vae, all_images[picks], g)
+        picks = torch.randint(len(images) + 4 * _N_ODD, (_BATCH,), generator=g)
+        picks = torch.where(picks < len(images), picks, len(images) + picks % _N_ODD).sort().values
+        pixels = spoiled_by_field(vae, photos_of(picks.tolist()), g)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = model(pixel_values=pixels).logits
         return _loss(logits.float().cpu(), face[picks], azimuth[picks])
 
     fit("judge", work, model, loss_at, n_steps, lr=2e-3)
-    _settle(model, [spoiled_by_field(vae, all_images[i::997], step_generator(i, stage=7)) for i in range(40)])
+    few = [photos_of(list(range(i, len(images) + _N_ODD, 997))) for i in range(40)]
+    _settle(model, [spoiled_by_field(vae, some, step_generator(i, stage=7)) for i, some in enumerate(few)])
     _calibrate(model, vae, held_out)
     model.to("cpu", torch.float16).save_pretrained(out)
 
 
 def spoiled_by_field(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-    """Return pictures in [-1, 1] as the judge learns them: all spoiled, three quarters as latents too."""
-    pixels = images_u8.float() / 255
+    """Return photos in [-1, 1], halved, as the judge learns them: spoiled, three quarters as latents too."""
+    pixels = halved(images_u8) / 255
     trip = torch.rand(len(pixels), generator=g) < 0.75
     latent = spoil_latents(encode(vae, images_u8[trip]), g)
     with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
         back = vae.decode(latent.to(vae.device) / vae.config.scaling_factor).sample
-    pixels[trip] = (back.float().cpu().clamp(-1, 1) + 1) / 2
+    pixels[trip] = (halved(back.cpu()).clamp(-1, 1) + 1) / 2
     return (spoil(pixels, g) * 2 - 1).to(device())
 
 
@@ -88,8 +106,9 @@ def _settle(model: ResNetForImageClassification, batches: list[torch.Tensor]) ->
 @torch.no_grad()
 def _calibrate(model: ResNetForImageClassification, vae: AutoencoderTiny, held_out: dict) -> None:
     """Divide each head by the temperature that is likeliest on the held-out pictures."""
-    pixels = spoiled_by_field(vae, held_out["images"], step_generator(0, stage=6))
-    logits = torch.cat([model(pixel_values=p).logits for p in pixels.split(128)]).float().cpu()
+    g = step_generator(0, stage=6)
+    spoiled = (spoiled_by_field(vae, some, g) for some in held_out["images"].split(_BATCH))
+    logits = torch.cat([model(pixel_values=pixels).logits for pixels in spoiled]).float().cpu()
     zero = torch.zeros_like(logits)
     head = model.classifier[-1]
     temperatures = torch.logspace(-0.7, 0.7, 57)

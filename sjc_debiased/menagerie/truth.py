@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.menagerie.creatures import COLORS, KINDS, OWN_COLOR, PROPS, TAILS, Creature, build
-from sjc_debiased.menagerie.dataset import SIZE
+from sjc_debiased.menagerie.colors import COLORS
+from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, PROPS, TAILS, Creature, build
 from sjc_debiased.menagerie.profile import PROFILE
-from sjc_debiased.menagerie.world import photograph
+from sjc_debiased.menagerie.world import SIZE, photograph
 from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import VoxelGrid
 from voxnerf.render import render

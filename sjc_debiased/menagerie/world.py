@@ -10,6 +10,8 @@ import numpy as np
 from sjc_debiased.menagerie.creatures import Creature, Part, build
 from voxnerf.cameras import Camera, orbit_camera
 
+SIZE = 256  # pixels of a photo
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -68,9 +70,19 @@ def photograph(
     )
 
 
+def coverage_map(parts: list[Part], camera: Camera) -> np.ndarray:
+    """Return which share of each pixel shows one of the parts, float64 [height, width] in [0, 1]."""
+    fine = camera.resized(2)
+    v, u = np.mgrid[: fine.height, : fine.width]
+    focal, cx, cy = fine.intrinsics[0, 0], -fine.intrinsics[0, 2], -fine.intrinsics[1, 2]
+    directions = np.stack([(u - cx) / focal, (cy - v) / focal, -np.ones(u.shape)], -1) @ camera.c2w[:3, :3].T
+    seen = np.any([np.isfinite(_hit(part, camera.c2w[:3, 3], directions)[0]) for part in parts], axis=0)
+    return seen.reshape(camera.height, 2, camera.width, 2).mean(axis=(1, 3))
+
+
 def portrait(creature: Creature, azimuth_deg: float, elevation_deg: float, seed: int) -> Photo:
-    """Take one 128x128 picture at 55 degrees field of view, for tables and contact sheets."""
-    camera = orbit_camera(azimuth_deg, elevation_deg, 128, 128, fov_deg=55.0)
+    """Take one photo at 55 degrees field of view, for tables and contact sheets."""
+    camera = orbit_camera(azimuth_deg, elevation_deg, SIZE, SIZE, fov_deg=55.0)
     return photograph(build(creature), camera, np.random.default_rng(seed))
 
 

@@ -35,7 +35,7 @@ _OFF = arg(help_behavior_hint="")
 def _models(name: str, metavar: str | None = None) -> Any:
     """Return what `--help` says of an option that a model has its own value of: its kind, and that of SD."""
     value = getattr(STABLE_DIFFUSION, name)
-    its = f"{value:,g}" if isinstance(value, int | float) else value
+    its = f"{value:,g}" if isinstance(value, int | float) else value or "0"
     kind = metavar or type(value).__name__.upper()
     return arg(metavar=kind, help_behavior_hint=f"(default: the model's; {its} for SD)")
 
@@ -153,6 +153,8 @@ class SJCOptions:
     """Adamax step size of the grid."""
     background_lr: Annotated[float | None, _models("background_lr")] = None
     """Adamax step size of the background."""
+    lr_end: Annotated[float | None, _models("lr_end")] = None
+    """Share of both that is left at the end; they fall to it over the second half of the steps."""
     emptiness_weight: Annotated[float | None, _models("emptiness_weight")] = None
     """Weight of the emptiness loss."""
     emptiness_scale: float = Settings.emptiness_scale
@@ -171,10 +173,14 @@ class SJCOptions:
     """Sign inside the centre-depth loss: SJC's, or the one that was meant (docs/deviations.md)."""
     background: Annotated[BackgroundMapping | None, _models("background", "{published,seamless}")] = None
     """Background mapping: SJC's, or one whose pole is up and which has no seam."""
-    start: Annotated[Start | None, _models("start", "{fog,blob,dreamfusion}")] = None
-    """First density: SJC's even fog, or a blob in the middle of nothing, ours or DreamFusion's."""
+    start: Annotated[Start | None, _models("start", "{fog,blob,balls,dreamfusion}")] = None
+    """First density: SJC's even fog, a blob amid nothing (ours or DreamFusion's), or two balls."""
     color_scale: Annotated[float | None, _models("color_scale")] = None
     """Standard deviation of the first colors, of grid and background."""
+    color_mean: Annotated[tuple[float, ...] | None, _models("color_mean", "FLOAT ...")] = None
+    """Mean of the grid's first colors, a number for each channel of the model's latents."""
+    background_mean: Annotated[tuple[float, ...] | None, _models("background_mean", "FLOAT ...")] = None
+    """Mean of the background's."""
     resolution: Annotated[int | None, _models("resolution")] = None
     """Voxels along an axis of the grid."""
 

@@ -38,7 +38,8 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
-    ("a share of the steps in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step",)),
+    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end")),
+    ("finite numbers", lambda value: all(map(math.isfinite, value)), ("color_mean", "background_mean")),
 )
 """What numbers must be, by the names of their options."""
 _VSD_LR = 1e-4  # ProlificDreamer's

@@ -11,6 +11,8 @@ _DREAMFUSION: dict[str, Any] = {
     "light": "dreamfusion",
     "start": "dreamfusion",
     "color_scale": 0.0,
+    "color_mean": (),
+    "background_mean": (),
     "background": "seamless",
     "background_lr": 1e-3,
     "emptiness_weight": 0.0,

@@ -32,8 +32,10 @@ class Profile:
         timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
             empty for SJC's.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
+        lr_end: what is left of both at the end.
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
+        color_mean, background_mean: the means of these; empty for 0.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
             direction of PAAS, and other forms' follow from them (`forms.clip_bounds`).
@@ -54,9 +56,12 @@ class Profile:
     timesteps: tuple[str, ...] = ()
     lr: float = Settings.lr
     background_lr: float = Settings.background_lr
+    lr_end: float = Settings.lr_end
     background: str = GridConfig.background_mapping
     start: str = GridConfig.start
     color_scale: float = GridConfig.color_scale
+    color_mean: tuple[float, ...] = ()
+    background_mean: tuple[float, ...] = ()
     clip_start: float = 2.0
     clip_end: float = 8.0
     clip_published: bool = False
@@ -105,6 +110,8 @@ def load_profile(model: str, default: Profile) -> Profile:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
         fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
+        for name in ("color_mean", "background_mean"):
+            fields[name] = tuple(map(float, fields.get(name, ())))
         fields = {name: value for its, name, value in _WITH_ITS_OWN if its in fields} | fields
         profile = dataclasses.replace(default, **fields)
         for name, value in vars(default).items():

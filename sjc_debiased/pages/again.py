@@ -58,7 +58,7 @@ def _if_not_given(r: dict, profile: Profile) -> dict:
     framework = PRESETS[_base(r)].framework
     numbers = defaults() | vars(profile) | (FRAMEWORKS[framework] if framework else {})
     usual = {field.name: numbers[field.name] for field in fields(SJCOptions)}
-    usual["timesteps"] = list(usual["timesteps"])
+    usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
     usual["schedule_steps"] = r["n_steps"]
     usual["guidance"] = guidance_scale(profile, r["guidance_form"])
     scheme = VIEW_SCHEMES[r["views"]]
