@@ -28,7 +28,13 @@ from tests.small_models import write_bert, write_pipeline
 from voxnerf.grid import VoxelGrid
 
 GOLDEN = Path(__file__).parent / "golden"
-SLOW_FIRST = ("test_sweep.py", "test_kernels_compile.py", "test_notebook.py", "test_run_pages.py", "test_pack.py")
+SLOW_FIRST = (
+    "test_sweep.py",
+    "test_kernels_compile.py",
+    "test_notebook.py",
+    "test_run_pages.py",
+    "test_pack.py",
+)
 
 
 def pytest_configure(config):

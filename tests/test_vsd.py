@@ -236,7 +236,7 @@ def test_it_learns_which_camera_saw_which_picture(denoiser):
 
 
 def test_it_learns_a_scenes_renders_at_every_noise_level(denoiser):
-    """Eight renders: the loss falls in every quarter of the timesteps, and what it draws is near the renders."""
+    """Eight renders: the loss falls in every quarter of the timesteps, and it draws near the renders."""
     turn = torch.linspace(-1, 1, 8).view(8, 1, 1, 1)
     x = torch.ones(8, 4, 8, 8) * (1 + 0.2 * turn)
     poses = torch.eye(4).view(1, 16) * (1 + turn.view(8, 1))

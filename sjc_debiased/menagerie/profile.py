@@ -59,5 +59,7 @@ PROFILE = Profile(
 
 
 def write(weights: Path) -> None:
-    """Write `profile.json` into a folder of weights."""
-    (weights / "profile.json").write_text(json.dumps(asdict(PROFILE), indent=1) + "\n")
+    """Write `profile.json` into a folder of weights: what differs from a profile's defaults."""
+    usual = asdict(Profile())
+    own = {name: value for name, value in asdict(PROFILE).items() if value != usual[name]}
+    (weights / "profile.json").write_text(json.dumps(own, indent=1) + "\n")
