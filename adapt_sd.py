@@ -71,7 +71,8 @@ class StableDiffusion:
         self.sigmas = sigma_table(pipeline.scheduler.alphas_cumprod).to(device)
         self.channels = self.unet.config.in_channels
         self.size = self.unet.config.sample_size
-        self.unet.to(memory_format=torch.channels_last)
+        for convolutional in (self.unet, self.vae):
+            convolutional.to(memory_format=torch.channels_last)
         self._run = self.unet
         (self._unconditional,) = self.condition([""]).parts
 

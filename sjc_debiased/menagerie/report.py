@@ -18,6 +18,7 @@ from torch import Tensor
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.intervals import wilson
 from sjc_debiased.folder.runs import sha256
+from sjc_debiased.making.pictures import halved
 from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.captions import P_MENTION, P_VIEW, P_VIEW_WORD, VIEWS
 from sjc_debiased.menagerie.creatures import FACES, KINDS, OWN_COLOR, Creature
@@ -71,9 +72,9 @@ def write(weights: Path, docs: Path) -> None:
     """Write the two pictures and the table of figures of the weights in a folder."""
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(images / "menagerie_world.png", _world_sheet())
+    iio.imwrite(images / "menagerie_world.png", halved(_world_sheet()))
     denoiser, judge = load_denoiser(weights), Judge(weights / "judge")
-    iio.imwrite(images / "menagerie_samples.png", _sample_sheet(denoiser))
+    iio.imwrite(images / "menagerie_samples.png", halved(_sample_sheet(denoiser)))
     parts = [
         "# The menagerie in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
