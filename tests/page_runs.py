@@ -68,8 +68,7 @@ def view_prompts(prompt):
 
 def stats_row(step, run):
     """Return what is logged of a step."""
-    start = run.settings.clip.start
-    clip = None if start is None else start + 0.01 * step
+    clip = None if run.settings.clip.start is None else 0.6 + 0.01 * step
     return {
         "step": step, "azimuth_deg": 10.0 * step, "elevation_deg": 5.0, "view": "side", "clip_value": clip,
         "sigma": 1.0, "direction_rms": 1.0 + 0.5 * (step % 2), "direction_p95_abs": 2.0,

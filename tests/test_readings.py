@@ -145,7 +145,7 @@ def test_the_table_of_both_readings():
 
 
 def test_the_command_compares_a_suite(tmp_path, capsys):
-    """On the menagerie "big" of "big eyes" goes from the side by one reading alone; ramen is unknown."""
+    """On the menagerie "eyes" of "big eyes" goes from the top by one reading alone; ramen is unknown."""
     suite = tmp_path / "mine.json"
     texts = ("a bear with big eyes", "a monkey eating ramen")
     suite.write_text(json.dumps({"prompts": [{"prompt": t, "face": True} for t in texts]}))
@@ -153,8 +153,8 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     found = [line.split()[1:-1] for line in lines if "big" in line]
     assert found == [
-        "a bear with big eyes | big | side | kept | removed".split(),
-        "a bear with big eyes | big | back | removed | removed".split(),
+        "a bear with big eyes | eyes | back | removed | removed".split(),
+        "a bear with big eyes | eyes | top | kept | removed".split(),
     ]
     assert lines[-1] == "1 of 2 prompts; the language model does not know the others' words."
     with pytest.raises(SuiteError, match="--suite must be"):
@@ -162,14 +162,14 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("reading", "side"),
-    [("pmi", "side view a bear with big eyes"), ("probabilities", "side view a bear with eyes")],
+    ("reading", "top"),
+    [("pmi", "top view a bear with big eyes"), ("probabilities", "top view a bear with big")],
 )
-def test_a_run_sends_what_its_reading_leaves(reading, side):
+def test_a_run_sends_what_its_reading_leaves(reading, top):
     choice = choose_model("menagerie", "cpu")
     given = options(prompt=("a bear with big eyes",), preset="dsds", pmi_normalized=reading)
     (run,) = resolve(given, choice.profile, choice.name, "weights")
-    assert plan_prompts(run, choice, local_files_only=True).sent["side"] == side
+    assert plan_prompts(run, choice, local_files_only=True).sent["top"] == top
 
 
 def test_known_words():

@@ -62,7 +62,7 @@ def test_the_push_on_latents_reaches_the_scene_through_the_encoder(tiny):
     """Its gradient is the push times the derivative of encode(render), by another way: a difference."""
     field, push = shaded(sphere(16, 20.0), color_scale=0.3), torch.randn(1, 4, 8, 8)
     scene = scene_of(field, tiny, Push(push), clip=ClipSchedule(1.0, 1.0))
-    scene.optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
+    scene.optimizer = SimpleNamespace(param_groups=(), zero_grad=lambda: None, step=lambda: None)
     (step,) = optimize_step([scene], tiny)
     assert step.rendering.latent.shape == (1, 3, 8, 8)
     aim = -push.clamp(-1, 1)
@@ -131,7 +131,7 @@ def test_losses_of_the_scene_are_weighted_and_added():
     for settings, factors in ((weights, (3.0, 2.0)), ({}, (0.0, 0.0))):
         field, other = shaded(sphere(8, 5.0)), shaded(sphere(8, 5.0))
         scene = scene_of(field, denoiser, Push(none), **settings)
-        scene.optimizer = SimpleNamespace(zero_grad=lambda: None, step=lambda: None)
+        scene.optimizer = SimpleNamespace(param_groups=(), zero_grad=lambda: None, step=lambda: None)
         (step,) = optimize_step([scene], denoiser)
         assert not step.rendering.orientation.requires_grad
         out = other.render(scene.cameras[0])
