@@ -28,10 +28,8 @@ from voxnerf.cameras import SJC_RADIUS, Camera, make_camera, orbit_camera
 SHARD = 250
 _TWINS = 83  # photos of a shard that are taken once more, without some details
 _P_WITHOUT = {"ears": 0.4, "muzzle": 0.35, "eyes": 0.6, "mouth": 0.4, "tail": 0.4, "prop": 0.4}
-_FOV_RANGE_DEG = (
-    41.0,
-    68.0,
-)  # as SJC's cameras (40 to 70), but for the last bits, where creatures are cut off
+# As SJC's cameras (40 to 70), but for the last bits, where creatures are cut off.
+_FOV_RANGE_DEG = (41.0, 68.0)
 
 
 def album(folder: Path, n: int, workers: int | None = None) -> tuple[np.ndarray, list[dict]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,12 +20,11 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
         on = torch.rand(n, generator=generator) < p
         return (on * torch.rand(n, generator=generator))[:, None, None, None].to(images)
 
-    blurred = F.avg_pool2d(images, 5, 1, 2, count_include_pad=False)
-    far = F.avg_pool2d(blurred, 9, 1, 4, count_include_pad=False)
+    blurred = _blurred(images, 5)
+    far = _blurred(blurred, 9)
     mix = draw(0.5)
     images = torch.lerp(images, torch.lerp(blurred, far, mix), (2 * mix).clamp(max=1))
-    backdrop = torch.cat([images[..., :4], images[..., -4:]], dim=-1).mean(dim=-1, keepdim=True)
-    images = torch.lerp(images, backdrop.expand_as(images), 0.5 * draw(0.33))
+    images = torch.lerp(images, _backdrop(images, 4), 0.5 * draw(0.33))
     noise = torch.randn(images.shape, generator=generator).to(images)
     return (images + 0.08 * draw(0.5) * noise).clamp(0, 1)
 
@@ -39,7 +40,7 @@ def spoil_latents(latent: Tensor, generator: torch.Generator) -> Tensor:
         on = torch.rand(n, generator=generator) < p
         return (on * torch.rand(n, generator=generator))[:, None, None, None].to(latent)
 
-    latent = torch.lerp(latent, F.avg_pool2d(latent, 3, 1, 1, count_include_pad=False), draw(0.67))
+    latent = torch.lerp(latent, _blurred(latent, 3), draw(0.67))
     middle = latent.mean(dim=(2, 3), keepdim=True)
     latent = middle + (1 + 0.8 * draw(0.5)) * (latent - middle)
     coarse = torch.randn((n, latent.shape[1], 6, 6), generator=generator).to(latent)
@@ -54,17 +55,13 @@ def as_a_field_begins(latent: Tensor, generator: torch.Generator) -> Tensor:
     Each by its own draw: they are blurred, by little or until nothing is left but a blob, and half of them
     fade into their backdrop.
     """
-    n = len(latent)
-
-    def draw() -> Tensor:
-        return torch.rand((n, 1, 1, 1), generator=generator).to(latent)
-
-    near = F.avg_pool2d(latent, 3, 1, 1, count_include_pad=False)
-    far = F.avg_pool2d(near, 7, 1, 3, count_include_pad=False)
+    draw = _draws(latent, generator)
+    near = _blurred(latent, 3)
+    far = _blurred(near, 7)
     much = 2 * draw()
     shown = torch.lerp(torch.lerp(latent, near, much.clamp(max=1)), far, (much - 1).clamp(min=0))
-    backdrop = torch.cat([latent[..., :2], latent[..., -2:]], dim=-1).mean(dim=-1, keepdim=True)
-    return torch.lerp(shown, backdrop.expand_as(shown), (1.6 * draw() - 0.8).clamp(min=0))
+    backdrop = _backdrop(latent, 2)
+    return torch.lerp(shown, backdrop, (1.6 * draw() - 0.8).clamp(min=0))
 
 
 def as_the_loop_begins(latent: Tensor, seen: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,21 +74,17 @@ def as_the_loop_begins(latent: Tensor, seen: Tensor, generator: torch.Generator)
     Args:
         seen: how much of each pixel the balls cover, from the photo's camera, [n, h, w] in [0, 1].
     """
-    n = len(latent)
-
-    def draw() -> Tensor:
-        return torch.rand((n, 1, 1, 1), generator=generator).to(latent)
-
+    draw = _draws(latent, generator)
     cover = seen[:, None]
     mean = (latent * cover).sum((2, 3), keepdim=True) / cover.sum((2, 3), keepdim=True).clamp(min=1e-3)
-    another = mean[torch.randperm(n, generator=generator)]
+    another = mean[torch.randperm(len(latent), generator=generator)]
     color = torch.lerp(mean, another, (draw() < 0.7) * draw())
     color = color + 0.5 * (draw() < 0.5) * torch.randn(color.shape, generator=generator).to(latent)
     cover = torch.lerp(cover, F.avg_pool2d(cover, 3, 1, 1), draw())
-    backdrop = torch.cat([latent[..., :2], latent[..., -2:]], dim=-1).mean(dim=-1, keepdim=True)
-    begun = torch.lerp(backdrop.expand_as(latent), color.expand_as(latent), cover * (0.4 + 0.6 * draw()))
-    near = F.avg_pool2d(latent, 3, 1, 1, count_include_pad=False)
-    far = F.avg_pool2d(near, 7, 1, 3, count_include_pad=False)
+    backdrop = _backdrop(latent, 2)
+    begun = torch.lerp(backdrop, color.expand_as(latent), cover * (0.4 + 0.6 * draw()))
+    near = _blurred(latent, 3)
+    far = _blurred(near, 7)
     shown = torch.lerp(begun, torch.lerp(near, far, draw()), (1.6 * draw() - 0.6).clamp(min=0))
     return shown + 0.05 * draw() * torch.randn(latent.shape, generator=generator).to(latent)
 
@@ -102,10 +95,22 @@ def as_details_begin(latent: Tensor, without: Tensor, generator: torch.Generator
     Args:
         without: the same photos without some details.
     """
-
-    def draw() -> Tensor:
-        return torch.rand((len(latent), 1, 1, 1), generator=generator).to(latent)
-
+    draw = _draws(latent, generator)
     shown = torch.lerp(without, latent, (1.5 * draw() - 0.5).clamp(min=0))
-    near = F.avg_pool2d(shown, 3, 1, 1, count_include_pad=False)
-    return torch.lerp(shown, near, (2 * draw() - 1).clamp(min=0))
+    return torch.lerp(shown, _blurred(shown, 3), (2 * draw() - 1).clamp(min=0))
+
+
+def _draws(latent: Tensor, generator: torch.Generator) -> Callable[[], Tensor]:
+    """Return what draws a number in [0, 1) for each of the latents, [n, 1, 1, 1]."""
+    return lambda: torch.rand((len(latent), 1, 1, 1), generator=generator).to(latent)
+
+
+def _blurred(pictures: Tensor, width: int) -> Tensor:
+    """Return the means over squares, whose sides are of `width` pixels, [n, c, h, w]."""
+    return F.avg_pool2d(pictures, width, 1, width // 2, count_include_pad=False)
+
+
+def _backdrop(pictures: Tensor, width: int) -> Tensor:
+    """Return each row's mean over so many pixels at either side, as wide as the pictures [n, c, h, w]."""
+    sides = torch.cat([pictures[..., :width], pictures[..., -width:]], dim=-1)
+    return sides.mean(dim=-1, keepdim=True).expand_as(pictures)

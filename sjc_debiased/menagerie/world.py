@@ -53,7 +53,7 @@ def photograph(
         if c0 >= c1 or r0 >= r1:
             continue
         v, u = np.mgrid[r0:r1, c0:c1]
-        directions = np.stack([(u - cx) / focal, (cy - v) / focal, -np.ones(u.shape)], -1) @ axes.T
+        directions = _directions(fine, u, v)
         directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
         dist, normals = _hit(part, eye, directions)
         seen = dist < nearest[r0:r1, c0:c1]
@@ -74,10 +74,15 @@ def coverage_map(parts: list[Part], camera: Camera) -> np.ndarray:
     """Return which share of each pixel shows one of the parts, float64 [height, width] in [0, 1]."""
     fine = camera.resized(2)
     v, u = np.mgrid[: fine.height, : fine.width]
-    focal, cx, cy = fine.intrinsics[0, 0], -fine.intrinsics[0, 2], -fine.intrinsics[1, 2]
-    directions = np.stack([(u - cx) / focal, (cy - v) / focal, -np.ones(u.shape)], -1) @ camera.c2w[:3, :3].T
+    directions = _directions(fine, u, v)
     seen = np.any([np.isfinite(_hit(part, camera.c2w[:3, 3], directions)[0]) for part in parts], axis=0)
     return seen.reshape(camera.height, 2, camera.width, 2).mean(axis=(1, 3))
+
+
+def _directions(camera: Camera, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return where the rays of pixels u, v [...] go, [..., 3], of one unit along the camera's axis."""
+    focal, cx, cy = camera.intrinsics[0, 0], -camera.intrinsics[0, 2], -camera.intrinsics[1, 2]
+    return np.stack([(u - cx) / focal, (cy - v) / focal, -np.ones(u.shape)], -1) @ camera.c2w[:3, :3].T
 
 
 def portrait(creature: Creature, azimuth_deg: float, elevation_deg: float, seed: int) -> Photo:
