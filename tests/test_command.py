@@ -223,6 +223,16 @@ def test_refusals(command, capsys, monkeypatch, arguments, message):
     assert folders == []
 
 
+def test_first_colors_of_another_model_are_refused_by_their_own_name(command, capsys):
+    code, folders = command("--color_mean", "1", "2")
+    assert (code, folders) == (2, [])
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "must have" in line]
+    assert said == (
+        "run_sjc.py: color_mean must have a number for each of the 4 channels. It has 2. "
+        "Give 4 numbers, or leave it out."
+    )
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_cuda_without_cuda_is_refused(command, capsys):
     code, _ = command("--device", "cuda")

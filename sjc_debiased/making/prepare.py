@@ -133,11 +133,15 @@ def try_kernel(machine: Machine, wanted: Kernel, run: Resolved, denoiser: Denois
     """Return the machine with the renderer's kernel that works there, after one try on the run's own field.
 
     Raises:
-        OptionError: the kernel that was asked for does not work.
+        OptionError: the kernel that was asked for does not work, or the model has no such field.
     """
     try:
+        field = build_field(run, denoiser)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+    try:
         with compile_bar() if machine.device == "cpu" and wanted in ("auto", "numba") else nullcontext():
-            kernel, why = usable_kernel(build_field(run, denoiser), wanted)
+            kernel, why = usable_kernel(field, wanted)
     except ValueError as error:
         raise OptionError(f"--kernel {wanted}: {error}") from error
     return replace(machine, kernel=kernel, why_kernel=why)
