@@ -62,11 +62,12 @@ def without(prompt: str, dropped: set[str]) -> str:
 
 
 def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
-    """Return the prompt without the dropped words and without the little words that they leave stray.
+    """Return the prompt without the dropped words and without the words that they leave stray.
 
-    "a bear wearing a backpack" without "backpack" is "a bear", not "a bear wearing a". What goes is an
-    "and" or "or" beside a dropped word; an article of which nothing is left; and, at the end of the prompt,
-    a preposition or "wearing". Where a comma ends a phrase its article stays: that takes a parser.
+    "a bear wearing a backpack" without "backpack" is "a bear", not "a bear wearing a"; "a bear with big eyes"
+    without "eyes" is "a bear", not "a bear with big". What goes is an "and" or "or" beside a dropped word; an article
+    of which nothing is left; and, at the end of the prompt, what describes a dropped noun, a preposition or
+    "wearing". Where a comma ends a phrase its article stays: that takes a parser.
 
     Args:
         dropped, needed: words that go, and words that stay in any case; lower case.
@@ -80,13 +81,31 @@ def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
             stray = gone_after or (i > 0 and words[i - 1].text in dropped)
         elif text in ARTICLES:
             stray = gone_after and (follows is None or follows in ARTICLES | _BOUNDARIES)
+        elif text in _BOUNDARIES:
+            stray = gone_after and follows is None and text not in _POSTURES
         else:
-            stray = gone_after and follows is None and text in _BOUNDARIES - _POSTURES
+            stray = gone_after and follows is None and _describes(words, i, needed)
         gone_after = text in dropped or (stray and text not in needed)
         if not gone_after:
             left.insert(0, prompt[words[i].start : words[i].end])
             follows = text
     return " ".join(left).strip(" ,;:") if dropped else prompt
+
+
+def _describes(words: list[Word], i: int, needed: set[str]) -> bool:
+    """Tell whether the word at i only describes a noun after it: "big" in "with big eyes".
+
+    It does where nothing but such words stands between it and an article, a preposition or a comma. A
+    participle after another word is none, as it has its own subject ("a cat with a bow chasing mice").
+    """
+    if words[i].comma_after or words[i + 1].text in ARTICLES | _BOUNDARIES:
+        return False
+    while words[i].text not in needed:
+        opens = i == 0 or words[i - 1].comma_after or words[i - 1].text in ARTICLES | _BOUNDARIES
+        if opens or _is_participle(words[i].text):
+            return opens and i > 0
+        i -= 1
+    return False
 
 
 def kept_words(prompt: str, extra: tuple[str, ...] = ()) -> dict[str, str]:

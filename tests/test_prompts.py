@@ -122,6 +122,14 @@ def test_dropping_words(prompt, dropped, left):
         ("a flamingo standing on one leg", {"one", "leg"}, "a flamingo standing"),
         ("a bunny, sitting on top of a stack", {"top"}, "a bunny, sitting on of a stack"),
         ("a cat that is with a", set(), "a cat that is with a"),
+        ("a bear with big eyes", {"eyes"}, "a bear"),
+        ("a cat with big shiny eyes", {"eyes"}, "a cat"),
+        ("a bulldog wearing a black pirate hat", {"hat"}, "a bulldog"),
+        ("a frog with a crown and big eyes", {"eyes"}, "a frog with a crown"),
+        ("a cat eating fish", {"fish"}, "a cat eating"),
+        ("a dog with a bow chasing mice", {"mice"}, "a dog with a bow chasing"),
+        ("a robot, brown ears", {"ears"}, "a robot"),
+        ("very fluffy dogs", {"dogs"}, "very fluffy"),
     ],
 )
 def test_what_a_dropped_word_leaves_stray_goes_too(prompt, dropped, left):
