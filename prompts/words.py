@@ -65,9 +65,9 @@ def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
     """Return the prompt without the dropped words and without the words that they leave stray.
 
     "a bear wearing a backpack" without "backpack" is "a bear", not "a bear wearing a"; "a bear with big eyes"
-    without "eyes" is "a bear", not "a bear with big". What goes is an "and" or "or" beside a dropped word; an article
-    of which nothing is left; and, at the end of the prompt, what describes a dropped noun, a preposition or
-    "wearing". Where a comma ends a phrase its article stays: that takes a parser.
+    without "eyes" is "a bear", not "a bear with big". What goes is an "and" or "or" beside a dropped word; an
+    article of which nothing is left; and, at the end of the prompt, what describes a dropped noun, a
+    preposition or "wearing". Where a comma ends a phrase its article stays: that takes a parser.
 
     Args:
         dropped, needed: words that go, and words that stay in any case; lower case.

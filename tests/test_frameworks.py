@@ -1,26 +1,32 @@
 """DreamFusion and Magic3D by their presets: what they resolve to, and a run of each on a tiny model."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
 from sjc_debiased.denoiser import guided
 from sjc_debiased.evaluation.orbit import pictures
 from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.making.fields import make_field
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.forms import clip_bounds, clip_rule
-from sjc_debiased.options.frameworks import FRAMEWORKS
+from sjc_debiased.options.presets import FrameworkName
 from sjc_debiased.options.profiles import DEEPFLOYD_IF, STABLE_DIFFUSION, Profile, load_profile
 from sjc_debiased.settings import Settings, Viewing
 from tests.options import options
 from tests.test_config import of
 from voxnerf.cameras import orbit
+from voxnerf.settings import GridConfig
 from voxnerf.shaded_grid import ShadedGrid
 
-NAMES = sorted(FRAMEWORKS)
+NAMES = sorted(get_args(FrameworkName))
 
 
 def run_of(profile=STABLE_DIFFUSION, **given):
@@ -46,6 +52,17 @@ def test_every_number_of_a_framework(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_finishes_one_start_gets_its_own(name):
+    own = Profile(start="balls", timesteps=("30", "400"), color_mean=(0.1, 0.2, 0.3, 0.4), background_lr=0.5)
+    run = run_of(own, preset=name)
+    assert (run.field.start, run.guidance.timesteps) == ("balls", ("30", "400"))
+    assert run.field.color_mean == (0.1, 0.2, 0.3, 0.4)
+    assert run.settings.background_lr == 1e-3, "the framework's, of which the model's training knew nothing"
+    asked = run_of(own, preset=name, start="blob", timesteps=("20", "981"))
+    assert (asked.field.start, asked.guidance.timesteps) == ("blob", ("20", "981"))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_debias_adds_the_bound_of_the_model_and_the_prompts(name):
     run = run_of(preset=name, debias=True)
     assert run == run_of(preset=f"{name}-dsds")
@@ -62,7 +79,7 @@ def test_what_dreamfusion_does_not_set_is_the_models_and_options_win():
     profile = Profile(resolution=48, half_size=0.6, n_steps=1500, guidance=30.0, lr=0.15, start="blob")
     run = run_of(profile, preset="dreamfusion-sd")
     assert (run.field.resolution, run.field.half_size, run.settings.lr) == (48, 0.6, 0.15)
-    assert (run.n_steps, run.guidance.scale, run.field.start) == (1500, 30.0, "dreamfusion")
+    assert (run.n_steps, run.guidance.scale, run.field.start) == (1500, 30.0, "blob")
     assert run_of(profile, preset="dreamfusion-sd", emptiness_weight=7.0).settings.emptiness_weight == 7.0
     assert run_of(profile).viewing == Viewing()
     asked = run_of(preset="magic3d", weighting="fantasia3d", timesteps=("30", "40")).guidance
@@ -177,6 +194,19 @@ def test_a_lit_run_is_read_back_as_what_it_was(command):
     with torch.no_grad():
         alone = grid.render(orbit(1, 32, 15.0)[0]).latent
     torch.testing.assert_close(images[:1], alone.clamp(-1, 1))
+
+
+def test_first_colors_of_a_lit_scene_are_what_the_models_picture_shows():
+    """A model whose picture is RGB with red and blue swapped, and half as bright."""
+    model = SimpleNamespace(
+        channels=3, size=8, device=torch.device("cpu"), decode=lambda picture: 0.5 * picture.flip(1)
+    )
+    config = GridConfig(4, color_mean=(0.8, 0.2, -0.6), background_mean=(0.0, 0.0, 1.0), color_scale=0.0)
+    grid = make_field(config, Viewing(light="magic3d"), model)
+    np.testing.assert_allclose(grid.color.sigmoid()[0, :, 0, 0, 0].detach(), [0.35, 0.55, 0.7], atol=1e-6)
+    np.testing.assert_allclose(grid.background.sigmoid()[0, :, 0, 0].detach(), [0.75, 0.5, 0.5], atol=1e-6)
+    with pytest.raises(ValueError, match="background_mean must have a number for each of the 3 .* It has 4"):
+        make_field(replace(config, background_mean=(0.0,) * 4), Viewing(light="magic3d"), model)
 
 
 def test_a_lit_run_resumes_bit_for_bit(command, tmp_path):

@@ -49,12 +49,12 @@ class VoxelGrid(nn.Module):
         self.kernel: Kernel = "auto"
         r, c, b = config.resolution, config.channels, config.background_size
         self.density: Tensor = nn.Parameter(_first_density(config))
-        color = _mean("color_mean", config) + config.color_scale * torch.randn(
+        color = first_mean("color_mean", config) + config.color_scale * torch.randn(
             1, c, r, r, r, generator=generator
         )
         self.color: Tensor = nn.Parameter(color.contiguous(memory_format=torch.channels_last_3d))
         wall = config.color_scale * torch.randn(1, c, b, b, generator=generator)
-        self.background = nn.Parameter(_mean("background_mean", config)[..., 0] + wall)
+        self.background = nn.Parameter(first_mean("background_mean", config)[..., 0] + wall)
         self.log_density_scale = nn.Parameter(torch.tensor(0.0))
         half = config.half_size
         self.aabb: Tensor
@@ -128,7 +128,7 @@ class VoxelGrid(nn.Module):
         return F.grid_sample(values, where, align_corners=False)[0, :, 0, 0].T
 
 
-def _mean(name: str, config: GridConfig) -> Tensor:
+def first_mean(name: str, config: GridConfig) -> Tensor:
     """Return a mean of first colors, [1, channels, 1, 1, 1], or one zero [1, 1, 1, 1, 1] for all.
 
     Raises:

@@ -13,7 +13,7 @@ from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.options.config import Resolved
 from sjc_debiased.settings import Viewing
 from voxnerf.field import Field
-from voxnerf.grid import VoxelGrid
+from voxnerf.grid import VoxelGrid, first_mean
 from voxnerf.settings import GridConfig, Kernel
 from voxnerf.shaded_grid import ShadedGrid
 
@@ -30,10 +30,24 @@ def make_field(
         generator: draws the first colors, on the CPU.
     """
     if viewing.light:
-        grid = ShadedGrid(replace(config, channels=3, density_shift=0.0), generator)
+        means = {name: _as_rgb(name, config, denoiser) for name in ("color_mean", "background_mean")}
+        grid = ShadedGrid(replace(config, channels=3, density_shift=0.0, **means), generator)
     else:
         grid = VoxelGrid(replace(config, channels=denoiser.channels), generator)
     return grid.to(denoiser.device)
+
+
+def _as_rgb(name: str, config: GridConfig, denoiser: Denoiser) -> tuple[float, ...]:
+    """Return a mean of first colors as a lit scene holds it: what its picture shows, before its sigmoid.
+
+    Raises:
+        ValueError: the 2D model's pictures have another number of channels.
+    """
+    if not getattr(config, name):
+        return ()
+    mean = first_mean(name, replace(config, channels=denoiser.channels))[..., 0].to(denoiser.device)
+    image = denoiser.decode(mean.expand(-1, -1, denoiser.size, denoiser.size))
+    return tuple((image.mean((0, 2, 3)) / 2 + 0.5).clamp(0.01, 0.99).logit().tolist())
 
 
 def build_field(run: Resolved, denoiser: Denoiser, kernel: Kernel = "auto") -> Field:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from prompts.views import VIEW_SCHEMES
 from sjc_debiased.options.command import Basic, MethodOptions, OptionError, Options, SJCOptions
 from sjc_debiased.options.forms import clip_bounds, guidance_scale
-from sjc_debiased.options.frameworks import FRAMEWORKS
+from sjc_debiased.options.frameworks import framework_numbers
 from sjc_debiased.options.presets import PRESETS, Method
 from sjc_debiased.options.profiles import Profile
 from sjc_debiased.schedules import ClipSchedule, TimestepRange
@@ -113,7 +113,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
         OptionError: an option is out of range, or two contradict each other.
     """
     preset, method = _method(o.basic, o.method)
-    framework = FRAMEWORKS[method.framework] if method.framework else {}
+    framework = framework_numbers(method.framework, profile) if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     numbers: dict[str, Any] = vars(profile) | framework | given
     numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers, profile)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sjc_debiased.options.presets import FrameworkName
+from sjc_debiased.options.profiles import Profile
 
 _DREAMFUSION: dict[str, Any] = {
     "cameras": "dreamfusion",
     "light": "dreamfusion",
     "start": "dreamfusion",
     "color_scale": 0.0,
-    "color_mean": (),
-    "background_mean": (),
     "background": "seamless",
     "background_lr": 1e-3,
     "emptiness_weight": 0.0,
@@ -28,5 +27,18 @@ FRAMEWORKS: dict[FrameworkName, dict[str, Any]] = {
     "dreamfusion-if": _DREAMFUSION | {"highest_deg": 90.0},
     "magic3d": _DREAMFUSION | {"highest_deg": 45.0, "light": "magic3d", "weighting": "uniform"},
 }
-"""By the names of options. What is not here is the model's own: resolution and box, steps, guidance scale,
-bounds, and the step size of the grid."""
+_UNLESS_THE_MODELS = ("start", "timesteps")
+"""What a model's profile may name instead: a model that was trained to finish one start finishes no other."""
+
+
+def framework_numbers(framework: FrameworkName, profile: Profile) -> dict[str, Any]:
+    """Return what a framework sets for a model, by the names of options.
+
+    What is not there is the model's own: resolution and box, steps, guidance scale, bounds, first colors, and
+    the step size of the grid.
+    """
+    usual, numbers = Profile(), dict(FRAMEWORKS[framework])
+    for name in _UNLESS_THE_MODELS:
+        if (own := getattr(profile, name)) != getattr(usual, name):
+            numbers[name] = own
+    return numbers

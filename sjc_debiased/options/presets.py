@@ -31,7 +31,7 @@ class Method:
     """What a preset is: how the score is clipped, which view prompts, whether words are removed.
 
     `clip` "static-low" and "static-high" are the two ends of the model's dynamic range. `framework` is what
-    it is put on in place of SJC (`frameworks.FRAMEWORKS`).
+    it is put on in place of SJC (`frameworks.framework_numbers`).
     """
 
     clip: Literal["none", "dynamic", "static-low", "static-high"]

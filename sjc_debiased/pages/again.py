@@ -12,7 +12,7 @@ from sjc_debiased.models.pipelines import profile_of
 from sjc_debiased.options.command import MeshOptions, MethodOptions, SJCOptions
 from sjc_debiased.options.config import defaults
 from sjc_debiased.options.forms import clip_bounds, guidance_scale
-from sjc_debiased.options.frameworks import FRAMEWORKS
+from sjc_debiased.options.frameworks import FRAMEWORKS, framework_numbers
 from sjc_debiased.options.presets import PRESETS, PresetName
 from sjc_debiased.options.profiles import Profile
 from sjc_debiased.pages.explain import help_texts, mesh_settings_of
@@ -56,7 +56,7 @@ def command_again(run: RunReader) -> str:
 def _if_not_given(r: dict, profile: Profile) -> dict:
     """Return what options come to that are not given, for a run's preset and model."""
     framework = PRESETS[_base(r)].framework
-    numbers = defaults() | vars(profile) | (FRAMEWORKS[framework] if framework else {})
+    numbers = defaults() | vars(profile) | (framework_numbers(framework, profile) if framework else {})
     usual = {field.name: numbers[field.name] for field in fields(SJCOptions)}
     usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
     usual["schedule_steps"] = r["n_steps"]
