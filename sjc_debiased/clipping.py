@@ -12,3 +12,27 @@ from torch import Tensor
 def clip(direction: Float[Tensor, "*shape"], clip_value: float | None) -> Float[Tensor, "*shape"]:
     """Return max(min(direction, clip_value), -clip_value), elementwise (Eq. 12); None clips nothing."""
     return direction if clip_value is None else direction.clamp(-clip_value, clip_value)
+
+
+def within(denoised: Float[Tensor, "n c h w"], bounds: tuple[float, ...]) -> Float[Tensor, "n c h w"]:
+    """Return the 2D model's answer inside the range of its pictures: Imagen's static thresholding.
+
+    Classifier-free guidance goes on past what the model has seen, to white that is whiter than white. No part
+    of SJC or D-SDS. Source: arXiv:2205.11487, Sec. 2.3; there of pixels, all in [-1, 1].
+
+    Args:
+        bounds: the least value of each channel and then the largest of each; empty for none.
+
+    Raises:
+        ValueError: they are of another number of channels.
+    """
+    if not bounds:
+        return denoised
+    n = denoised.shape[1]
+    if len(bounds) != 2 * n:
+        raise ValueError(
+            f"denoised_range must have the least and then the largest value of each of the {n} channels. It "
+            f"has {len(bounds)} numbers. Give {2 * n}, or leave it out."
+        )
+    low, high = denoised.new_tensor(bounds).view(2, n, 1, 1)
+    return denoised.maximum(low).minimum(high)

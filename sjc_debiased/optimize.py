@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sjc_debiased.clipping import clip
+from sjc_debiased.clipping import clip, within
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.guidance import Guidance, Query, TrainedGuidance
 from sjc_debiased.losses import center_depth_loss, sparsity_loss
@@ -81,7 +81,7 @@ def one_step(scene: Scene, denoiser: Denoiser) -> Generator[Query, Float[Tensor,
     picture = seen.detach()
     rng = np.random.default_rng([scene.seed, step])
     query = scene.guidance.ask(picture, scene.cond_of_step[step], step, rng, denoiser)
-    denoised = yield query
+    denoised = within((yield query), settings.denoised_range)
     direction = scene.guidance.answer(picture, query, denoised)
     clip_value = settings.clip.value(step, settings.schedule_steps or settings.n_steps)
     push = direction.weight * clip(direction.value, clip_value)

@@ -33,6 +33,7 @@ class Settings:
         lr, background_lr: Adamax step sizes.
         lr_end: what is left of them at the end of the schedule: they fall linearly over its second half.
         clip: bound on the direction; `ClipSchedule(None, None)` is SJC's.
+        denoised_range: of `clipping.within`; empty for none.
         emptiness_weight, emptiness_scale: of the emptiness loss (`march` defines it); the weight is
             multiplied by `emptiness_multiplier` after the share `emptiness_step` of the schedule's steps.
         depth_weight, depth_loss: of `center_depth_loss`.
@@ -48,6 +49,7 @@ class Settings:
     background_lr: float = 1e-4
     lr_end: float = 1.0
     clip: ClipSchedule = ClipSchedule(None, None)
+    denoised_range: tuple[float, ...] = ()
     emptiness_weight: float = 1e4
     emptiness_scale: float = EMPTINESS_SCALE
     emptiness_step: float = 0.5

@@ -207,6 +207,11 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
         (["--preset", "dsds", "--clip.start", "9"], "It would fall from 9 to 8"),
         (["--guidance", "nan"], "--guidance must be finite"),
         (["--guidance", "-3"], "--guidance must be finite and not negative"),
+        (["--denoised_range", "0", "1", "2"], "--denoised_range must be least values, and as many larger"),
+        (
+            ["--denoised_range", "0", "1", "2", "1"],
+            "--denoised_range must be least values, and as many larger",
+        ),
         (["--model", "nonsense"], "--model must be auto"),
         (["--model", str(ROOT)], "readable model_index.json"),
         (["--device", "tpu"], "--device must be auto, cpu, cuda"),
@@ -223,14 +228,26 @@ def test_refusals(command, capsys, monkeypatch, arguments, message):
     assert folders == []
 
 
-def test_first_colors_of_another_model_are_refused_by_their_own_name(command, capsys):
-    code, folders = command("--color_mean", "1", "2")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "color_mean",
+            "color_mean must have a number for each of the 4 channels. It has 2. Give 4 numbers, or leave it "
+            "out.",
+        ),
+        (
+            "denoised_range",
+            "denoised_range must have the least and then the largest value of each of the 4 channels. It has "
+            "2 numbers. Give 8, or leave it out.",
+        ),
+    ],
+)
+def test_numbers_of_other_channels_are_refused_by_their_own_name(command, capsys, option, message):
+    code, folders = command(f"--{option}", "1", "2")
     assert (code, folders) == (2, [])
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "must have" in line]
-    assert said == (
-        "run_sjc.py: color_mean must have a number for each of the 4 channels. It has 2. "
-        "Give 4 numbers, or leave it out."
-    )
+    assert said == f"run_sjc.py: {message}"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")

@@ -112,8 +112,8 @@ class Plane(nn.Module):
         raise NoMeshError("a plane is no object")
 
 
-def scene_of(guidance, prompt="a cat", value=0.0, clip=(None, None), lr=0.1):
-    settings = Settings(N_STEPS, lr=lr, clip=ClipSchedule(*clip))
+def scene_of(guidance, prompt="a cat", value=0.0, clip=(None, None), lr=0.1, denoised_range=()):
+    settings = Settings(N_STEPS, lr=lr, clip=ClipSchedule(*clip), denoised_range=denoised_range)
     plane = Plane(value)
     told = Gaussian().condition([prompt])
     optimizer = make_optimizer(plane, settings)
@@ -129,6 +129,15 @@ def test_paas_of_many_copies_finds_the_mean_of_the_prompt():
     expected = first.sigma * (0.5 - 0.0) / (Gaussian.spread**2 + first.sigma**2)
     assert first.direction.mean() == pytest.approx(expected.item(), abs=0.02)
     assert scene.field.picture.mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_scene_goes_no_further_than_the_range_of_answers():
+    """The mean of the prompt is 0.5 in each of the three channels; the third's answer may be 0.1 at most."""
+    scene = scene_of(PAAS(n_noise=64), lr=0.08, denoised_range=(-1.0, -1.0, -1.0, 1.0, 1.0, 0.1))
+    list(optimize(scene, Gaussian()))
+    means = scene.field.picture.mean((0, 2, 3)).tolist()
+    assert means[:2] == pytest.approx([0.5, 0.5], abs=0.1)
+    assert means[2] < 0.15
 
 
 def test_a_step_is_as_large_as_its_share_says():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sjc_debiased.clipping import clip
+from sjc_debiased.clipping import clip, within
 from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Settings
@@ -61,6 +61,13 @@ def test_no_clipping_and_static_clipping():
     assert clip(direction, None) is direction
     assert clip(direction, 2.0).tolist() == [-2.0, 0.5, 2.0]
     torch.testing.assert_close(clip(clip(direction, 2.0), 2.0), clip(direction, 2.0))
+
+
+def test_an_answer_outside_the_range_of_pictures_is_brought_to_its_edge():
+    """By channel: the first in [-1, 1], the second in [0, 3]."""
+    answer = torch.tensor([[[[-2.0, 0.5]], [[-0.5, 4.0]]]])
+    assert within(answer, (-1.0, 0.0, 1.0, 3.0)).tolist() == [[[[-1.0, 0.5]], [[0.0, 3.0]]]]
+    assert within(answer, ()) is answer
 
 
 def test_sigma_table_of_stable_diffusion():

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from prompts.debias import ViewPrompts, debias_prompt, plain_prompts
 from prompts.masked_lm import Bert, find_masked_lm
+from sjc_debiased.clipping import within
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.folder.checkpoints import newest_state
 from sjc_debiased.folder.identity import (
@@ -133,9 +134,10 @@ def try_kernel(machine: Machine, wanted: Kernel, run: Resolved, denoiser: Denois
     """Return the machine with the renderer's kernel that works there, after one try on the run's own field.
 
     Raises:
-        OptionError: the kernel that was asked for does not work, or the model has no such field.
+        OptionError: the kernel that was asked for does not work, or the model has other channels than a run.
     """
     try:
+        within(torch.zeros(1, denoiser.channels, 1, 1), run.settings.denoised_range)
         field = build_field(run, denoiser)
     except ValueError as error:
         raise OptionError(str(error)) from error

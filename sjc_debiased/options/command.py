@@ -181,6 +181,9 @@ class SJCOptions:
     """Mean of the grid's first colors, a number for each channel of the model's latents."""
     background_mean: Annotated[tuple[float, ...] | None, _models("background_mean", "FLOAT ...")] = None
     """Mean of the background's."""
+    denoised_range: Annotated[tuple[float, ...] | None, _models("denoised_range", "FLOAT ...")] = None
+    """Least values of the model's denoised latents, a number for each channel, then largest ones: guidance
+    goes no further (Imagen's static thresholding)."""
     resolution: Annotated[int | None, _models("resolution")] = None
     """Voxels along an axis of the grid."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.util import find_spec
+from operator import lt
 from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
@@ -39,7 +40,16 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ),
     ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
     ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end")),
-    ("finite numbers", lambda value: all(map(math.isfinite, value)), ("color_mean", "background_mean")),
+    (
+        "finite numbers",
+        lambda value: all(map(math.isfinite, value)),
+        ("color_mean", "background_mean", "denoised_range"),
+    ),
+    (
+        "least values, and as many larger ones",
+        lambda value: len(value) % 2 == 0 and all(map(lt, value, value[len(value) // 2 :])),
+        ("denoised_range",),
+    ),
 )
 """What numbers must be, by the names of their options."""
 _VSD_LR = 1e-4  # ProlificDreamer's

@@ -36,6 +36,7 @@ class Profile:
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
         color_mean, background_mean: the means of these; empty for 0.
+        denoised_range: what the 2D model's answer may be (`clipping.within`); empty for no limit.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
             direction of PAAS, and other forms' follow from them (`forms.clip_bounds`).
@@ -62,6 +63,7 @@ class Profile:
     color_scale: float = GridConfig.color_scale
     color_mean: tuple[float, ...] = ()
     background_mean: tuple[float, ...] = ()
+    denoised_range: tuple[float, ...] = ()
     clip_start: float = 2.0
     clip_end: float = 8.0
     clip_published: bool = False
@@ -110,7 +112,7 @@ def load_profile(model: str, default: Profile) -> Profile:
         fields = read_json(path)
         fields["known_words"] = tuple(fields.get("known_words", ()))
         fields["timesteps"] = tuple(map(str, fields.get("timesteps", ())))
-        for name in ("color_mean", "background_mean"):
+        for name in ("color_mean", "background_mean", "denoised_range"):
             fields[name] = tuple(map(float, fields.get(name, ())))
         fields = {name: value for its, name, value in _WITH_ITS_OWN if its in fields} | fields
         profile = dataclasses.replace(default, **fields)
