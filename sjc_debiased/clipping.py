@@ -5,6 +5,7 @@ How the bound grows (Eq. 13) is `schedules.ClipSchedule`, which options have bef
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,5 +35,5 @@ def within(denoised: Float[Tensor, "n c h w"], bounds: tuple[float, ...]) -> Flo
             f"denoised_range must have the least and then the largest value of each of the {n} channels. It "
             f"has {len(bounds)} numbers. Give {2 * n}, or leave it out."
         )
-    low, high = denoised.new_tensor(bounds).view(2, n, 1, 1)
-    return denoised.maximum(low).minimum(high)
+    channels = zip(denoised.split(1, dim=1), bounds[:n], bounds[n:])
+    return torch.cat([channel.clamp(low, high) for channel, low, high in channels], dim=1)
