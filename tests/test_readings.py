@@ -163,7 +163,7 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("reading", "top"),
-    [("pmi", "top view a bear with big eyes"), ("probabilities", "top view a bear with big")],
+    [("pmi", "top view a bear with big eyes"), ("probabilities", "top view a bear")],
 )
 def test_a_run_sends_what_its_reading_leaves(reading, top):
     choice = choose_model("menagerie", "cpu")
