@@ -3,7 +3,7 @@
 python benchmarks/bench_frameworks.py [--model menagerie|FOLDER] [--device cpu|cuda] [--out FILE]
 
 Short by default. For memory at Stable Diffusion's size: random_sd15.py DIR,
-then --model DIR --rounds 1 --steps 2.
+then --model DIR --rounds 1 --steps 1 --vsd_model lora (that needs pip install peft).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sjc_debiased.optimize import Scene, optimize_step
 from sjc_debiased.options.command import Basic, MethodOptions, Options, SJCOptions
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.presets import PresetName
+from sjc_debiased.settings import VSDModel
 
 LATENT: dict[str, PresetName] = {
     **dict.fromkeys(("sjc", "sds", "vsd"), "score-only"),
@@ -42,11 +43,11 @@ PIXEL: dict[str, PresetName] = {
 """The frameworks of a family of models, and the preset of each, clipped."""
 
 
-def scene_of(name: str, choice: Choice, denoiser: Denoiser, n_steps: int) -> Scene:
+def scene_of(name: str, choice: Choice, denoiser: Denoiser, n_steps: int, vsd_model: VSDModel) -> Scene:
     """Return a framework's scene with a model's own settings, clipped, and lit from the second step on."""
     form = name if name in ("sds", "vsd") else None
     # Over a schedule of one step, the first alone shows the albedo without a light.
-    sjc = SJCOptions(guidance_form=form, vsd_model="copy" if form == "vsd" else None, schedule_steps=1)
+    sjc = SJCOptions(guidance_form=form, vsd_model=vsd_model if form == "vsd" else None, schedule_steps=1)
     basic = Basic(prompt=("a smiling cat",), n_steps=n_steps)
     (run,) = resolve(
         Options(basic, MethodOptions((LATENT | PIXEL)[name]), sjc), choice.profile, "throw-away", ""
@@ -61,6 +62,7 @@ def main(
     rounds: int = 3,
     steps: int = 4,
     only: tuple[str, ...] = (),
+    vsd_model: VSDModel = "copy",
     out: Path | None = None,
 ) -> None:
     """Print the table; write it as JSON with the machine to `out`.
@@ -70,6 +72,7 @@ def main(
 
     Args:
         only: frameworks; all that the model can run without it. sjc is always among them.
+        vsd_model: what VSD learns: a copy of the U-Net, or a LoRA on its attention.
     """
     choice, place = choose_model(model, device), torch.device(device)
     dtype = getattr(torch, choose_machine(device, precision).precision)
@@ -78,11 +81,12 @@ def main(
     names = [name for name in names if not only or name in ("sjc", *only)]
     peaks = {}
     for name in names:
-        scene = scene_of(name, choice, denoiser, 3)
+        scene = scene_of(name, choice, denoiser, 3, vsd_model)
         take(scene, denoiser, 2)
         peaks[name] = peak_mib(lambda one=scene: take(one, denoiser, 1), place)
     del scene
-    scenes = {name: scene_of(name, choice, denoiser, 2 + rounds * steps) for name in names}
+    n_steps = 2 + rounds * steps
+    scenes = {name: scene_of(name, choice, denoiser, n_steps, vsd_model) for name in names}
     for scene in scenes.values():
         take(scene, denoiser, 2)
     times: dict[str, list[float]] = {name: [] for name in names}
