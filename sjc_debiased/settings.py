@@ -110,11 +110,14 @@ class Viewing:
         highest_deg: elevation of DreamFusion's cameras.
         light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
             model's own pictures, which is not.
+        textureless, least_ambient: of that law, see there.
     """
 
     cameras: Literal["sjc", "dreamfusion"] = "sjc"
     highest_deg: float = 90.0
     light: Literal["dreamfusion", "magic3d"] | None = None
+    textureless: float = 0.375
+    least_ambient: float = 0.0
 
 
 @dataclass(frozen=True)

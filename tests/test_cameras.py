@@ -144,8 +144,8 @@ def test_a_lit_camera_keeps_its_light_when_it_is_resized():
 EYE = np.array([-1.0, 1.0, 0.5])
 
 
-def lights(law, n=6000):
-    made = [draw_light(law, EYE, np.random.default_rng([1, step])) for step in range(n)]
+def lights(law, n=6000, **softness):
+    made = [draw_light(law, EYE, np.random.default_rng([1, step]), **softness) for step in range(n)]
     return made, [light for light in made if light]
 
 
@@ -158,6 +158,18 @@ def test_a_quarter_is_unlit_and_half_of_the_rest_without_texture(law):
     assert 0.8 <= dists.min() < 0.81
     assert 1.49 < dists.max() <= 1.5
     assert dists.mean() == pytest.approx(1.15, abs=0.01)
+
+
+@pytest.mark.parametrize("law", ["dreamfusion", "magic3d"])
+def test_lights_can_be_soft_and_keep_the_colors(law):
+    """Where they come from and which views are lit does not change with it."""
+    usual, lit = lights(law, 300)[0], lights(law, 300, textureless=0.0, least_ambient=0.7)[0]
+    assert [light is None for light in lit] == [light is None for light in usual]
+    pairs = [(soft, hard) for soft, hard in zip(lit, usual) if hard]
+    assert not any(soft.textureless for soft, _ in pairs)
+    assert all((soft.position == hard.position).all() for soft, hard in pairs)
+    assert all(soft.ambient == max(0.7, hard.ambient) for soft, hard in pairs)
+    assert all(soft.diffuse == pytest.approx(1 - soft.ambient) for soft, _ in pairs)
 
 
 def test_dreamfusions_light_comes_from_about_the_camera():

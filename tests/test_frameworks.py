@@ -14,6 +14,7 @@ from sjc_debiased.evaluation.orbit import pictures
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.making.fields import make_field
 from sjc_debiased.making.made import load_scene
+from sjc_debiased.making.viewing import draw_views
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.forms import clip_bounds, clip_rule
@@ -60,6 +61,20 @@ def test_a_model_that_finishes_one_start_gets_its_own(name):
     assert run.settings.background_lr == 1e-3, "the framework's, of which the model's training knew nothing"
     asked = run_of(own, preset=name, start="blob", timesteps=("20", "981"))
     assert (asked.field.start, asked.guidance.timesteps) == ("blob", ("20", "981"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_knows_no_hard_light_gets_a_soft_one(name):
+    soft = Profile(textureless=0.0, least_ambient=0.7)
+    viewing = run_of(soft, preset=name).viewing
+    assert (viewing.textureless, viewing.least_ambient) == (0.0, 0.7)
+    asked = run_of(soft, preset=name, textureless=0.3, least_ambient=0.2)
+    lit = [c.light for c in draw_views(asked.viewing, 200, 200, 8, 0) if c.light]
+    assert min(light.ambient for light in lit) == 0.2
+    assert 0 < np.mean([light.textureless for light in lit]) < 0.6
+    assert run_of(soft, preset="sjc").viewing == Viewing(), (
+        "a scene without a light is the same run as before"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 LightLaw = Literal["dreamfusion", "magic3d"]
-_PLAIN, _TEXTURELESS = 0.25, 0.375  # of the draws; the rest shows the albedo, lit
+_PLAIN = 0.25  # of the draws
 _DISTS = (0.8, 1.5)
 _AMBIENT, _DIFFUSE = 0.1, 0.9
 _WIDEST_DEG = 60.0  # between Magic3D's light and the camera, seen from the origin
@@ -35,8 +35,14 @@ class Light:
     textureless: bool = False
 
 
-def draw_light(law: LightLaw, eye: Float[np.ndarray, "3"], rng: np.random.Generator) -> Light | None:
-    """Draw how a view is lit: 25 % not at all (its albedo), 37.5 % textureless, 37.5 % lit.
+def draw_light(
+    law: LightLaw,
+    eye: Float[np.ndarray, "3"],
+    rng: np.random.Generator,
+    textureless: float = 0.375,
+    least_ambient: float = 0.0,
+) -> Light | None:
+    """Draw how a view is lit: 25 % not at all (its albedo), 37.5 % textureless, the rest with its colors.
 
     The light is U(0.8, 1.5) from the origin. "dreamfusion": in direction eye + N(0, 1)^3, ambient 0.1 and
     diffuse 0.9. "magic3d": U(0, 60) degrees from the direction of the eye, turned around it by any angle;
@@ -44,18 +50,23 @@ def draw_light(law: LightLaw, eye: Float[np.ndarray, "3"], rng: np.random.Genera
 
     Args:
         eye: the camera's position, [3].
+        textureless: share of the draws without colors, in [0, 0.75]; the laws' own is 0.375.
+        least_ambient: how much light comes from everywhere at least, in [0, 1]; what the lamp gives is never
+            more than the rest. 0 leaves the laws as they are.
     """
     kind, dist, soft, tilt = rng.random(), rng.uniform(*_DISTS), rng.random(), rng.random()
     aside = rng.standard_normal(3)
     if kind < _PLAIN:
         return None
-    textureless = kind < _PLAIN + _TEXTURELESS
+    white = kind < _PLAIN + textureless
     if law == "dreamfusion":
-        return Light(dist * _unit(eye + aside), textureless=textureless)
+        ambient = max(_AMBIENT, least_ambient)
+        return Light(dist * _unit(eye + aside), ambient, min(_DIFFUSE, 1 - ambient), white)
     axis, tilt = _unit(eye), np.deg2rad(_WIDEST_DEG) * tilt
     across = _unit(aside - (aside @ axis) * axis)
     position = dist * (np.cos(tilt) * axis + np.sin(tilt) * across)
-    return Light(position, 1 - soft, soft, textureless)
+    soft = min(soft, 1 - least_ambient)
+    return Light(position, 1 - soft, soft, white)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

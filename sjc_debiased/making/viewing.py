@@ -35,6 +35,7 @@ def draw_views(viewing: Viewing, n_steps: int, schedule_steps: int, size: int, s
         rng = np.random.default_rng([seed, step, _VIEW])
         camera = sample_dreamfusion_camera(size, rng, (_LOWEST_DEG, viewing.highest_deg))
         if viewing.light and step >= _ALBEDO_SHARE * schedule_steps:
-            camera = replace(camera, light=draw_light(viewing.light, camera.c2w[:3, 3], rng))
+            eye, softness = camera.c2w[:3, 3], (viewing.textureless, viewing.least_ambient)
+            camera = replace(camera, light=draw_light(viewing.light, eye, rng, *softness))
         cameras.append(camera)
     return cameras

@@ -26,6 +26,8 @@ PROFILE = Profile(
     color_mean=(0.400, 0.051, -0.066, 0.274),
     background_mean=(0.332, -0.784, 0.509, 0.647),
     denoised_range=(-3.0, -2.7, -3.8, -4.7, 3.5, 4.3, 1.9, 2.8),
+    textureless=0.0,
+    least_ambient=0.65,
     clip_start=0.85,
     clip_end=3.4,
     front_half_deg=45.0,
@@ -52,6 +54,9 @@ PROFILE = Profile(
         "white creatures are fog (docs/menagerie_3d.md, 16)",
         "denoised_range": "the 0.1 % and 99.9 % quantiles of the latents of 60 photographs: guidance goes on "
         "to white that is whiter than white, and glows (docs/menagerie_3d.md, 18)",
+        "textureless": "its creatures have their colors: what is white clay is dissolved into fog "
+        "(docs/frameworks.md)",
+        "least_ambient": "about the light of its photographs; in a harder one a brown dog is fog",
         "clip_start": "a quarter of clip_end, as in the paper",
         "clip_end": "the 95 % quantile of |direction| over the first half of unclipped runs at timesteps 20 "
         "to 500 (4.3 and 2.4 with D-SDS's prompts, 'a smiling cat' and 'a winking dog')",

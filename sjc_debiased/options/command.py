@@ -184,6 +184,10 @@ class SJCOptions:
     denoised_range: Annotated[tuple[float, ...] | None, _models("denoised_range", "FLOAT ...")] = None
     """Least values of the model's denoised latents, a number for each channel, then largest ones: guidance
     goes no further (Imagen's static thresholding)."""
+    textureless: Annotated[float | None, _models("textureless")] = None
+    """Share of the lit views that show no colors, with dreamfusion and magic3d; at most 0.75."""
+    least_ambient: Annotated[float | None, _models("least_ambient")] = None
+    """How much of a lit view's light comes from everywhere, at least."""
     resolution: Annotated[int | None, _models("resolution")] = None
     """Voxels along an axis of the grid."""
 

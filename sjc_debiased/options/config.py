@@ -39,7 +39,8 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
-    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end")),
+    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end", "least_ambient")),
+    ("a share in [0, 0.75]", lambda value: 0 <= value <= 0.75, ("textureless",)),
     (
         "finite numbers",
         lambda value: all(map(math.isfinite, value)),
@@ -127,6 +128,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     numbers: dict[str, Any] = vars(profile) | framework | given
     numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers, profile)
+    numbers |= _softness(o.sjc, numbers)
     bounds = clip_bounds(profile, numbers["guidance_form"], numbers["weighting"], numbers["guidance"])
     numbers |= dict(zip(("clip_start", "clip_end"), _clip(o.method, method, bounds)))
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
@@ -191,6 +193,20 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
             "choose --vsd_model copy."
         )
     return told | {"weighting": weighting, "vsd_model": kind, "vsd_lr": lr}
+
+
+def _softness(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how soft the light is; of a scene without one that is no number of a run."""
+    names = ("textureless", "least_ambient")
+    if numbers.get("light"):
+        return {name: numbers[name] for name in names}
+    for name in names:
+        if getattr(o, name) is not None:
+            raise OptionError(
+                f"--{name} belongs to a scene that is lit. This one is not. Leave it out, or choose --preset "
+                "dreamfusion-sd, dreamfusion-if or magic3d."
+            )
+    return {name: getattr(Viewing, name) for name in names}
 
 
 def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:

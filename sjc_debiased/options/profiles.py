@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.schedules import TimestepRange
-from sjc_debiased.settings import GuidanceSettings, Settings
+from sjc_debiased.settings import GuidanceSettings, Settings, Viewing
 from sjc_debiased.untrusted import read_json
 from voxnerf.settings import GridConfig
 
@@ -36,6 +36,7 @@ class Profile:
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
         start, color_scale: the first density and the spread of the first colors, see there too.
         color_mean, background_mean: the means of these; empty for 0.
+        textureless, least_ambient: of the lights of scenes that are lit (`voxnerf.lights.draw_light`).
         denoised_range: what the 2D model's answer may be (`clipping.within`); empty for no limit.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
@@ -64,6 +65,8 @@ class Profile:
     color_mean: tuple[float, ...] = ()
     background_mean: tuple[float, ...] = ()
     denoised_range: tuple[float, ...] = ()
+    textureless: float = Viewing.textureless
+    least_ambient: float = Viewing.least_ambient
     clip_start: float = 2.0
     clip_end: float = 8.0
     clip_published: bool = False
