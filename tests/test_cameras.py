@@ -168,7 +168,7 @@ def test_lights_can_be_soft_and_keep_the_colors(law):
     pairs = [(soft, hard) for soft, hard in zip(lit, usual) if hard]
     assert not any(soft.textureless for soft, _ in pairs)
     assert all((soft.position == hard.position).all() for soft, hard in pairs)
-    assert all(soft.ambient == max(0.7, hard.ambient) for soft, hard in pairs)
+    assert all(soft.ambient == pytest.approx(max(0.7, hard.ambient)) for soft, hard in pairs)
     assert all(soft.diffuse == pytest.approx(1 - soft.ambient) for soft, _ in pairs)
 
 
