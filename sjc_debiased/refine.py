@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _FOLDER, _ABOUT = "refined", "refine.json"
 _RESOLUTIONS = (8, 128)
 _TIMESTEPS = ("20", "501")  # threestudio's 0.02 to 0.5
+_COARSE_TIMESTEPS = ("20", "981")  # of its coarse stages, which are lit
+_SHARPER = 4  # than the coarse stage: pictures of RGB, 256 x 256 of Stable Diffusion's 512 x 512
 _OTHER_SEEDS = 2**31  # those of runs are smaller: other cameras and other noise than the run had
 _Int = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: half of the run's)")]
 
@@ -154,11 +156,6 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
     if not reader.finished or told is None:
         lacks = "finished" if told else "one that says its view prompts"
         raise RunError(f"only a finished run is refined. {options.run} is not {lacks}. Make it anew.")
-    if known.get("light"):
-        raise RunError(
-            f"a run of latents is refined. {options.run} is a lit scene of RGB. Export its mesh: "
-            "python -m sjc_debiased.export RUN"
-        )
     n_steps = max(1, known["n_steps"] // 2) if options.steps is None else options.steps
     resolution = known["resolution"] if options.resolution is None else options.resolution
     weight = options.roughness_weight
@@ -171,7 +168,11 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
         if not holds:
             raise OptionError(f"--{name} must be {rule}. It is {value}. Leave it out for the default.")
     new = {"n_steps": n_steps, "schedule_steps": n_steps, "roughness_weight": weight}
-    timesteps = {"timesteps": tuple(known["timesteps"] or _TIMESTEPS)}
+    own = tuple(known["timesteps"] or ())
+    if known.get("light"):
+        new |= {"sparsity_weight": 0.0, "albedo_share": 0.0}  # of a volume, and of a start in colors alone
+        own = () if own == _COARSE_TIMESTEPS else own
+    timesteps = {"timesteps": own or _TIMESTEPS}
     name = {f: known[f] for f in ("prompt", "preset", "model", "fingerprint")}
     run = Resolved(
         **name,
@@ -180,7 +181,7 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
         settings=part(Settings, known | new),
         guidance=part(GuidanceSettings, known | timesteps),
         field=part(GridConfig, known),
-        viewing=part(Viewing, known),
+        viewing=part(Viewing, known | new),
     )
     return run, Stage(resolution, ViewPrompts(**told))
 
@@ -199,13 +200,15 @@ def _opened(
     from sjc_debiased.making.scene import scene_around
     from sjc_debiased.making.session import Session
     from sjc_debiased.models.choose import choose_model
+    from sjc_debiased.seeing import decoder_of, looking_size
     from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots
     from voxnerf.tetra_field import TetraField
 
-    views = mesh_snapshots(grid, denoiser.decode, denoiser.size)
+    views = mesh_snapshots(grid, decoder_of(grid, denoiser), looking_size(grid, denoiser))
     snapshots = list(tqdm(views, "views", N_MESH_SNAPSHOTS, unit="view", leave=False))
     field = TetraField.from_grid(grid, snapshots, stage.resolution, mesh.level)
-    scene, view_of_step = scene_around(field, run, stage.prompts, denoiser)
+    sharper = _SHARPER if field.rgb else 1
+    scene, view_of_step = scene_around(field, run, stage.prompts, denoiser, sharper)
     target = _new_folder(folder)
     tqdm.write(f"refined into: {target}, from the surface at level {field.level:.4g}")
     about = {"n_steps": run.n_steps, "seed": run.seed, "level": field.level, "box": field.box.tolist()}

@@ -111,6 +111,7 @@ class Viewing:
         light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
             model's own pictures, which is not.
         textureless, least_ambient: of that law, see there.
+        albedo_share: of the schedule's steps, the first, which are not lit: threestudio's 2,001 of 10,000.
     """
 
     cameras: Literal["sjc", "dreamfusion"] = "sjc"
@@ -118,6 +119,7 @@ class Viewing:
     light: Literal["dreamfusion", "magic3d"] | None = None
     textureless: float = 0.375
     least_ambient: float = 0.0
+    albedo_share: float = 2001 / 10_000
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Fields whose mesh is known, and a decoder that only enlarges."""
 
+from dataclasses import replace
+
 import torch
 
 from voxnerf.grid import GridConfig, VoxelGrid
+from voxnerf.shaded_grid import ShadedGrid
 
 RADIUS = 0.5
 
@@ -29,6 +32,17 @@ def field(density, y):
         grid.color[0, 2] = torch.where(y > 0, -1.0, 1.0)
         grid.background.zero_()
     return grid
+
+
+def lit_ball(resolution=32, radius=RADIUS):
+    """The same ball as a scene of RGB: its albedo is 0.8 red above and blue below, before a gray of 0.5."""
+    grid = ball(resolution, radius)
+    lit = ShadedGrid(replace(grid.config, channels=3))
+    with torch.no_grad():
+        lit.density.copy_(grid.density)
+        lit.color.copy_(torch.where(grid.color[:, :3] > 0, 0.8, 0.1).logit())
+        lit.background.zero_()
+    return lit
 
 
 def painted(grid, density, layers=2, walls=6, seed=0):

@@ -13,6 +13,7 @@ from sjc_debiased.folder.runs import FINISHED, write_json
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.settings import Viewing
 from tests.run_files import stats_of
+from voxnerf.tetra_field import TetraField
 
 SMALL = ("--steps", "4", "--resolution", "8", "--faces", "200", "--texture", "64", "--device", "cpu")
 
@@ -42,6 +43,28 @@ def test_a_run_is_refined_into_folders_of_its_own(command, solid_scenes, capsys)
     assert refine.main([str(run), *SMALL, "--roughness_weight", "5"]) == 0
     assert json.loads((run / "refined-2" / "refine.json").read_text())["roughness_weight"] == 5
     assert {p: data for p, data in bytes_in(run).items() if p in after} == after, "nothing is overwritten"
+
+
+def test_a_lit_run_is_refined_in_its_light_and_in_larger_pictures(command, solid_scenes, monkeypatch):
+    seen = []
+
+    def render(self, camera, *scale):
+        seen.append(camera)
+        return original(self, camera, *scale)
+
+    original = TetraField.render
+    monkeypatch.setattr(TetraField, "render", render)
+    _, (run,) = command("--preset", "magic3d-score-only", "--lr", "0.01", "--n_steps", "4")
+    assert refine.main([str(run), *SMALL]) == 0
+    made = run / "refined"
+    assert len(seen) == 4
+    assert {camera.height for camera in seen} == {4 * 8}, "the 2D model sees 8 x 8"
+    assert any(camera.light for camera in seen)
+    rows = stats_of(made)
+    assert all(row["roughness_loss"] > 0 for row in rows)
+    assert not any("sparsity_loss" in row or "orientation_loss" in row for row in rows)
+    assert RunReader(made).result["mesh"]["iou"] > 0.8
+    assert RunReader(made).turntable.stat().st_size > 0
 
 
 def test_a_run_without_an_object_is_refused_and_left_alone(command, capsys):
@@ -79,7 +102,13 @@ def test_bad_options_are_refused_before_any_work(finished, capsys, arguments, me
 
 @pytest.mark.parametrize(
     ("its", "then"),
-    [({}, ("20", "501")), ({"timesteps": ["30", "0:900,9:40"]}, ("30", "0:900,9:40"))],
+    [
+        ({}, ("20", "501")),
+        ({"timesteps": ["30", "0:900,9:40"]}, ("30", "0:900,9:40")),
+        ({"timesteps": ["20", "981"]}, ("20", "981")),
+        ({"timesteps": ["20", "981"], "light": "magic3d"}, ("20", "501")),
+        ({"timesteps": ["50", "700"], "light": "magic3d"}, ("50", "700")),
+    ],
 )
 def test_the_timesteps_are_threestudios_or_the_runs_own(finished, its, then):
     written = json.loads((finished / "options.json").read_text())
@@ -87,7 +116,9 @@ def test_the_timesteps_are_threestudios_or_the_runs_own(finished, its, then):
     write_json(finished / "options.json", written)
     run, _ = refine._plan(refine.RefineOptions(finished), RunReader(finished))
     assert run.guidance.timesteps == then
-    assert (run.viewing, run.guidance.guidance_form) == (Viewing(), "paas")
+    light = its.get("light")
+    assert run.viewing == (Viewing(light=light, albedo_share=0.0) if light else Viewing())
+    assert run.guidance.guidance_form == "paas"
 
 
 def test_folders_that_are_no_finished_run_are_refused(finished, tmp_path, capsys):

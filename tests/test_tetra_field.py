@@ -1,5 +1,7 @@
 """The surface as a field: where it starts, what it shows, how it moves, what loop and export see of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ import torch
 from sjc_debiased.denoiser import Conditioning
 from sjc_debiased.guidance import Direction, Query
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
-from tests.mesh_fields import RADIUS, ball, decode, painted
+from tests.mesh_fields import RADIUS, ball, decode, lit_ball, painted
 from tests.test_tetra import assert_closed, sphere, volume
 from voxnerf.cameras import orbit, orbit_camera
+from voxnerf.lights import Light
 from voxnerf.mesh import silhouette_overlap
+from voxnerf.rays import camera_rays
 from voxnerf.snapshot import mesh_snapshots
 from voxnerf.surface import NoMeshError, find_solid
 from voxnerf.tetra_field import GEOMETRY_LR, TetraField, roughness, vertex_normals
@@ -75,6 +79,36 @@ def test_a_picture_shows_the_colors_of_the_field_on_its_surface(field):
     fine = field.render_fine(orbit_camera(0, 0, 24, 24), subpixels=4, upscale=2)
     assert fine.latent.shape == (1, 4, 48, 48)
     assert fine.opacity.mean().item() == pytest.approx(seen.opacity.mean().item(), rel=0.03)
+
+
+def test_a_lit_surface_has_the_light_of_its_own_normals():
+    """A lamp to the left of the camera: brightest there, and ambient where the ball turns away from it."""
+    grid = lit_ball(24)
+    field = TetraField.from_grid(grid, list(mesh_snapshots(grid, lambda rgb: rgb, 24)), resolution=24)
+    camera = orbit_camera(0, 0, 48, 48)  # stands at -x, y up; its right is -z
+    shown = field.render(camera).latent[0]
+    albedo = torch.tensor([0.8, 0.1, 0.1])
+    torch.testing.assert_close(shown[:, 20, 24], 2 * albedo - 1, atol=1e-5, rtol=0)
+    torch.testing.assert_close(shown[:, 0, 0], torch.zeros(3)), "a gray of 0.5, which is not lit"
+    right = camera.c2w[:3, 0]
+    light = Light(100 * right, ambient=0.3, diffuse=0.7)
+    row, radius = 20, 0.46
+    for lamp in (light, replace(light, textureless=True)):
+        lit = field.render(replace(camera, light=lamp)).latent[0] / 2 + 0.5
+        base = torch.ones(3) if lamp.textureless else albedo
+        torch.testing.assert_close(lit[:, row, 18], 0.3 * base, atol=0.02, rtol=0)
+        origin, rays = camera_rays(camera, torch.device("cpu"))
+        ray = rays.view(48, 48, 3)[row, 30]
+        along = ray @ origin
+        point = origin - ray * (along + (along**2 - origin @ origin + radius**2).sqrt())
+        shine = 0.3 + 0.7 * float(point @ torch.as_tensor(right, dtype=torch.float32)) / radius
+        assert shine > 0.45
+        torch.testing.assert_close(lit[:, row, 30], shine * base, atol=0.03, rtol=0)
+        fine = field.render_fine(replace(camera, light=lamp)).latent[0] / 2 + 0.5
+        torch.testing.assert_close(fine[:, row, 30], lit[:, row, 30], atol=0.03, rtol=0)
+    field.render(replace(camera, light=light)).latent.square().sum().backward()
+    assert field.coarse.color.grad.any()
+    assert field.sdf.grad.any()
 
 
 def test_a_plain_wall_is_behind_the_same_surface(field):

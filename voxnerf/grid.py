@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from voxnerf.cameras import Camera
 from voxnerf.field import Rendering
+from voxnerf.lights import Light
 from voxnerf.mesh import Mesh, extract_mesh
 from voxnerf.render import render, render_antialiased
 from voxnerf.settings import EMPTINESS_SCALE, N_FACES, TEXTURE_SIZE, GridConfig, Kernel
@@ -107,6 +108,16 @@ class VoxelGrid(nn.Module):
     def color_at(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n channels"]:
         """Return the latent color at points [n, 3] as [n, channels]."""
         return self._lookup(self.color, points)
+
+    def color_on(
+        self, points: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"] | None, light: Light | None
+    ) -> Float[Tensor, "n channels"]:
+        """Return what a surface through points [n, 3] shows there; on latents there is no light.
+
+        Args:
+            normal: the surface's at the points, unit length; None without a light.
+        """
+        return self.color_at(points)
 
     def background_at(self, directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n channels"]:
         """Return the latent background seen in directions [n, 3] (unit length) as [n, channels]."""

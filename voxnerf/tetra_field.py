@@ -35,7 +35,7 @@ class TetraField(nn.Module):
     """Hold one object as a surface in a grid of tetrahedra; a `Field`.
 
     The surface lies where linearly interpolated values are 0. It is closed, opaque, and shows the colors of
-    the coarse field where it lies.
+    the coarse field where it lies, lit by the camera's light if that field is one of RGB.
 
     Attributes:
         sdf: [v], negative inside; at the start about the distance from the surface in cells, within [-1, 1].
@@ -45,7 +45,6 @@ class TetraField(nn.Module):
         level: density of the coarse field where the surface began, per scene unit.
     """
 
-    rgb = False
     kernel: Kernel = "torch"
     kernels: tuple[Kernel, ...] = ("torch",)  # its rasteriser
 
@@ -56,7 +55,7 @@ class TetraField(nn.Module):
             box: [2, 3]. sdf: [(n + 1)^3] for n cells along each side of the box.
         """
         super().__init__()
-        self.coarse = deepcopy(coarse)
+        self.coarse, self.rgb = deepcopy(coarse), coarse.rgb
         for kept in (self.coarse.density, self.coarse.log_density_scale):
             kept.requires_grad_(False)
         self.resolution, self.level = round(len(sdf) ** (1 / 3)) - 1, level
@@ -132,7 +131,7 @@ class TetraField(nn.Module):
         """Render one view, of the mean of 2 x 2 subpixels. A surface has no emptiness: it is 0."""
         vertices, faces = self.surface()
         seen = F.avg_pool2d(self._draw(camera.resized(_SUBPIXELS), vertices, faces)[None], _SUBPIXELS)
-        shown = seen[:, :-2], seen[0, -2], seen[0, -1], seen.new_zeros(())
+        shown = self._picture(seen), seen[0, -2], seen[0, -1], seen.new_zeros(())
         return Rendering(*shown, roughness=roughness(vertices, faces))
 
     @torch.no_grad()
@@ -141,7 +140,7 @@ class TetraField(nn.Module):
         fine = self._draw(camera.resized(subpixels), *self.surface())[None]
         size = camera.height * upscale, camera.width * upscale
         small = F.interpolate(fine, size, mode="bilinear", antialias=True)
-        return Rendering(small[:, :-2], small[0, -2], small[0, -1], small.new_tensor(float("nan")))
+        return Rendering(self._picture(small), small[0, -2], small[0, -1], small.new_tensor(float("nan")))
 
     def before_plain_wall(self) -> TetraField:
         """Return the object before its background's mean."""
@@ -183,6 +182,10 @@ class TetraField(nn.Module):
         dropped = n_pieces - 1, float(1 - kept.mean())
         return paint(vertices, normals, faces, snapshots, edge, texture_size, self.level, *dropped)
 
+    def _picture(self, seen: Tensor) -> Tensor:
+        """Return the colors of what `_draw` made [1, channels + 2, h, w], as a `Rendering` has them."""
+        return 2 * seen[:, :-2] - 1 if self.rgb else seen[:, :-2]
+
     def _draw(self, camera: Camera, vertices: Tensor, faces: Tensor) -> Tensor:
         """Return what a camera sees: colors, depth and opacity, [channels + 2, height, width]."""
         shape = camera.height, camera.width
@@ -193,7 +196,11 @@ class TetraField(nn.Module):
         dist = (points - origin).norm(dim=1)
         background = self.coarse.background_at(directions)
         behind = background.new_tensor([BACKGROUND_DIST, 0.0]).expand(len(directions), 2)
-        seen = torch.cat([self.coarse.color_at(points), dist[:, None], torch.ones_like(dist)[:, None]], 1)
+        normal = None
+        if camera.light:
+            normal = F.normalize(shown.interpolate(vertex_normals(vertices, faces), faces))
+        color = self.coarse.color_on(points, normal, camera.light)
+        seen = torch.cat([color, dist[:, None], torch.ones_like(dist)[:, None]], 1)
         picture = torch.cat([background, behind], 1).index_put((shown.covered,), seen)
         cell = float((self.box[1] - self.box[0]).max() / self.resolution)
         pixel = float(np.linalg.norm(camera.c2w[:3, 3])) / camera.intrinsics[0, 0]

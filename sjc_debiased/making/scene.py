@@ -25,11 +25,15 @@ def build_scene(
 
 
 def scene_around(
-    field: Field, run: Resolved, prompts: ViewPrompts, denoiser: Denoiser
+    field: Field, run: Resolved, prompts: ViewPrompts, denoiser: Denoiser, sharper: int = 1
 ) -> tuple[Scene, list[str]]:
-    """Build a run's scene around a field, which need not be at its start; return it as `build_scene` does."""
-    settings = run.settings
-    cameras = draw_views(run.viewing, settings.n_steps, settings.schedule_steps, denoiser.size, run.seed)
+    """Build a run's scene around a field, which need not be at its start; return it as `build_scene` does.
+
+    Args:
+        sharper: by which factor the pictures of a field of RGB are larger than those of the 2D model.
+    """
+    settings, size = run.settings, sharper * denoiser.size
+    cameras = draw_views(run.viewing, settings.n_steps, settings.schedule_steps, size, run.seed)
     scheme = run.prompting.scheme
     views = [scheme.view(c.azimuth_deg, c.elevation_deg) for c in cameras]
     told = _condition(prompts, denoiser)

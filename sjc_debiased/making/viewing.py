@@ -12,14 +12,12 @@ from voxnerf.lights import draw_light
 
 _VIEW = 1  # with (seed, step) it starts the random numbers of a view; those of the guidance have none
 _LOWEST_DEG = -10.0  # of DreamFusion's cameras
-_ALBEDO_SHARE = 2001 / 10_000  # threestudio's ambient_only_steps, of its steps
 
 
 def draw_views(viewing: Viewing, n_steps: int, schedule_steps: int, size: int, seed: int) -> list[Camera]:
     """Return the camera of every step, with its light if it has one; more steps change none of the first.
 
-    Where there is a law of light, it holds after the first 20.01 % of the schedule's steps (2,001 of 10,000),
-    which show the albedo alone.
+    Where there is a law of light, it holds after the schedule's first steps, which show the albedo alone.
 
     Args:
         schedule_steps: over which the run's schedules go.
@@ -34,7 +32,7 @@ def draw_views(viewing: Viewing, n_steps: int, schedule_steps: int, size: int, s
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step, _VIEW])
         camera = sample_dreamfusion_camera(size, rng, (_LOWEST_DEG, viewing.highest_deg))
-        if viewing.light and step >= _ALBEDO_SHARE * schedule_steps:
+        if viewing.light and step >= viewing.albedo_share * schedule_steps:
             eye, softness = camera.c2w[:3, 3], (viewing.textureless, viewing.least_ambient)
             camera = replace(camera, light=draw_light(viewing.light, eye, rng, *softness))
         cameras.append(camera)

@@ -24,7 +24,14 @@ _MOST_VOXELS = 512
 _MOST_RANKED = 100
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
-_NO_OPTIONS = {"channels", "density_shift", "step_ratio", "background_size", "roughness_weight"}
+_NO_OPTIONS = {
+    "channels",
+    "density_shift",
+    "step_ratio",
+    "background_size",
+    "roughness_weight",
+    "albedo_share",
+}
 """What no option sets."""
 _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda value: value >= 1, ("n_steps", "n_noise", "schedule_steps")),
