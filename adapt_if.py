@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
 from sjc_debiased.models.compiled import Compiled
@@ -100,8 +101,15 @@ class DeepFloydIF:
         return noised - sigma * guided(unconditional, conditional, scale[:, None, None, None])
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return RGB images in [-1, 1] as they are, in float32: there is no autoencoder."""
-        return image.float()
+        """Return RGB images in [-1, 1] at the model's size, in float32: there is no autoencoder.
+
+        Args:
+            image: [n, 3, height, width], square. Larger ones are averaged (bilinear, antialiased).
+        """
+        size = (self.size, self.size)
+        if image.shape[2:] == size:
+            return image.float()
+        return F.interpolate(image.float(), size, mode="bilinear", antialias=True)
 
     @torch.no_grad()
     def decode(self, picture: Tensor) -> Tensor:

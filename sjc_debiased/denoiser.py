@@ -92,8 +92,8 @@ class Denoiser(Protocol):
         """Return the pictures of RGB images in [-1, 1], float32 [n, c, size, size]; differentiable.
 
         Args:
-            image: [n, 3, height, width], square, of `size` pixels; of any other number if the model has an
-                autoencoder, which is then given its own.
+            image: [n, 3, height, width], square; resized to the pixels that the model, or its autoencoder,
+                takes.
         """
         ...
 

@@ -174,6 +174,9 @@ def test_pictures_are_images(if_folder):
     image = (torch.rand(2, 3, 16, 16) * 2 - 1).requires_grad_()
     model.encode(image).sum().backward()
     assert torch.equal(model.encode(image), image)
+    wide = model.encode(image.detach().repeat_interleave(4, 2).repeat_interleave(4, 3))
+    assert wide.shape == image.shape
+    assert (wide - image).abs().mean() < 0.4 * image.std(), "a larger picture of the same"
     assert torch.equal(image.grad, torch.ones_like(image))
     assert torch.equal(model.decode(image), image)
     assert model.decode(3 * image).abs().max() == 1
