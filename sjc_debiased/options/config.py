@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.util import find_spec
-from operator import lt
 from typing import Any, TypeVar
 
 from prompts.views import VIEW_SCHEMES
@@ -15,12 +14,12 @@ from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import framework_numbers
 from sjc_debiased.options.presets import PRESETS, Method
 from sjc_debiased.options.profiles import Profile
+from sjc_debiased.options.rules import check_numbers, require
 from sjc_debiased.schedules import ClipSchedule, TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
 _Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, Viewing)
-_MOST_VOXELS = 512
 _MOST_RANKED = 100
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
@@ -33,33 +32,6 @@ _NO_OPTIONS = {
     "albedo_share",
 }
 """What no option sets."""
-_RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
-    ("at least 1", lambda value: value >= 1, ("n_steps", "n_noise", "schedule_steps")),
-    (f"2 to {_MOST_VOXELS}", lambda value: 2 <= value <= _MOST_VOXELS, ("resolution",)),
-    ("between 0 and 2147483647", lambda value: 0 <= value < 2**31, ("seed",)),
-    (
-        "finite and not negative",
-        lambda value: 0 <= value < math.inf,
-        (
-            *("guidance", "emptiness_weight", "emptiness_scale", "emptiness_multiplier"),
-            *("depth_weight", "color_scale"),
-        ),
-    ),
-    ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
-    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end", "least_ambient")),
-    ("a share in [0, 0.75]", lambda value: 0 <= value <= 0.75, ("textureless",)),
-    (
-        "finite numbers",
-        lambda value: all(map(math.isfinite, value)),
-        ("color_mean", "background_mean", "denoised_range"),
-    ),
-    (
-        "least values, and as many larger ones",
-        lambda value: len(value) % 2 == 0 and all(map(lt, value, value[len(value) // 2 :])),
-        ("denoised_range",),
-    ),
-)
-"""What numbers must be, by the names of their options."""
 _VSD_LR = 1e-4  # ProlificDreamer's
 
 
@@ -142,7 +114,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
     viewing = part(Viewing, numbers)
     prompting = _prompting(o.method, method, profile)
-    _require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
+    require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
         raise OptionError(
             '--prompt must be given. It is missing. Write for example --prompt "a smiling cat".'
@@ -192,8 +164,8 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
         return told | {"weighting": weighting}
     no_render = "True with --guidance_form vsd, which subtracts no render"
     kind, lr = o.vsd_model or "lora", _VSD_LR if o.vsd_lr is None else o.vsd_lr
-    _require(o.var_red is not False, "--var_red", no_render, o.var_red)
-    _require(lr > 0 and math.isfinite(lr), "--vsd_lr", "finite and positive", lr)
+    require(o.var_red is not False, "--var_red", no_render, o.var_red)
+    require(lr > 0 and math.isfinite(lr), "--vsd_lr", "finite and positive", lr)
     if kind == "lora" and find_spec("peft") is None:
         raise OptionError(
             "--vsd_model lora needs the package peft. It is not installed. Install it: pip install peft, or "
@@ -281,7 +253,7 @@ def _clip(o: MethodOptions, method: Method, bounds: tuple[float, float]) -> tupl
             )
         return None, None
     for name, value in (("--clip.start", start), ("--clip.end", end)):
-        _require(value > 0 and math.isfinite(value), name, "a positive number", value)
+        require(value > 0 and math.isfinite(value), name, "a positive number", value)
     if method.clip.startswith("static"):
         at_start = o.clip_end is None and (method.clip == "static-low" or o.clip_start is not None)
         level = start if at_start else end
@@ -299,21 +271,13 @@ def _check(run: Resolved) -> None:
         raise OptionError(f"--prompt must have a word. It is {run.prompt!r}. Write what you want to see.")
     if "\0" in run.prompt:
         raise OptionError("--prompt must be text. It holds a NUL character. Remove it.")
-    numbers = by_option(run)
-    for rule, holds, names in _RULES:
-        for name in names:
-            _require(holds(numbers[name]), f"--{name}", rule, numbers[name])
+    check_numbers(by_option(run))
     half_size, front = run.field.half_size, run.prompting.front_half_deg
-    _require(0 < half_size < math.inf, "half_size of the profile", "finite and positive", half_size)
+    require(0 < half_size < math.inf, "half_size of the profile", "finite and positive", half_size)
     widest = 180.0 - VIEW_SCHEMES[run.prompting.views].back_half_deg
-    _require(
+    require(
         0 < front <= widest,
         "--front_half_deg",
         f"above 0 and at most {widest:g} degrees, where the back begins",
         front,
     )
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise OptionError(f"{name} must be {rule}. It is {value}. Leave it out for the default.")

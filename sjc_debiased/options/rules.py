@@ -1,0 +1,63 @@
+"""What the numbers of a run must be, whatever model or preset they come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from operator import lt
+from typing import Any
+
+from sjc_debiased.options.command import OptionError
+
+_MOST_VOXELS = 512
+_RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    ("at least 1", lambda value: value >= 1, ("n_steps", "n_noise", "schedule_steps")),
+    (f"2 to {_MOST_VOXELS}", lambda value: 2 <= value <= _MOST_VOXELS, ("resolution",)),
+    ("between 0 and 2147483647", lambda value: 0 <= value < 2**31, ("seed",)),
+    (
+        "finite and not negative",
+        lambda value: 0 <= value < math.inf,
+        (
+            *("guidance", "emptiness_weight", "emptiness_scale", "emptiness_multiplier"),
+            *("depth_weight", "color_scale"),
+        ),
+    ),
+    ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
+    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end", "least_ambient")),
+    ("a share in [0, 0.75]", lambda value: 0 <= value <= 0.75, ("textureless",)),
+    (
+        "finite numbers",
+        lambda value: all(map(math.isfinite, value)),
+        ("color_mean", "background_mean", "denoised_range"),
+    ),
+    (
+        "least values, and as many larger ones",
+        lambda value: len(value) % 2 == 0 and all(map(lt, value, value[len(value) // 2 :])),
+        ("denoised_range",),
+    ),
+)
+"""What numbers must be, by the names of their options."""
+
+
+def check_numbers(numbers: Mapping[str, Any]) -> None:
+    """Refuse a number that is out of its range.
+
+    Args:
+        numbers: by the names of their options, as of `config.by_option`.
+
+    Raises:
+        OptionError: one is.
+    """
+    for rule, holds, names in _RULES:
+        for name in names:
+            require(holds(numbers[name]), f"--{name}", rule, numbers[name])
+
+
+def require(holds: bool, name: str, rule: str, value: object) -> None:
+    """Refuse an option's value where its rule does not hold.
+
+    Raises:
+        OptionError: it does not.
+    """
+    if not holds:
+        raise OptionError(f"{name} must be {rule}. It is {value}. Leave it out for the default.")
