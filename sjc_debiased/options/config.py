@@ -21,6 +21,8 @@ from voxnerf.settings import GridConfig
 
 _Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, Viewing)
 _MOST_RANKED = 100
+OF_LIGHT = ("textureless", "least_ambient")
+"""Options of scenes that are lit."""
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
 _NO_OPTIONS = {
@@ -176,16 +178,15 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
 
 def _softness(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Return how soft the light is; of a scene without one that is no number of a run."""
-    names = ("textureless", "least_ambient")
     if numbers.get("light"):
-        return {name: numbers[name] for name in names}
-    for name in names:
+        return {name: numbers[name] for name in OF_LIGHT}
+    for name in OF_LIGHT:
         if getattr(o, name) is not None:
             raise OptionError(
                 f"--{name} belongs to a scene that is lit. This one is not. Leave it out, or choose --preset "
                 "dreamfusion-sd, dreamfusion-if or magic3d."
             )
-    return {name: getattr(Viewing, name) for name in names}
+    return {name: getattr(Viewing, name) for name in OF_LIGHT}
 
 
 def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.models.choose import ALIASES
 from sjc_debiased.models.pipelines import profile_of
 from sjc_debiased.options.command import MeshOptions, MethodOptions, SJCOptions
-from sjc_debiased.options.config import defaults
+from sjc_debiased.options.config import OF_LIGHT, defaults
 from sjc_debiased.options.forms import clip_bounds, guidance_scale
 from sjc_debiased.options.frameworks import FRAMEWORKS, framework_numbers
 from sjc_debiased.options.presets import PRESETS, PresetName
@@ -59,6 +59,8 @@ def _if_not_given(r: dict, profile: Profile) -> dict:
     numbers = defaults() | vars(profile) | (framework_numbers(framework, profile) if framework else {})
     usual = {field.name: numbers[field.name] for field in fields(SJCOptions)}
     usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
+    if not r["light"]:
+        usual |= {name: r[name] for name in OF_LIGHT}  # an option of these is refused, and changes nothing
     usual["schedule_steps"] = r["n_steps"]
     usual["guidance"] = guidance_scale(profile, r["guidance_form"])
     scheme = VIEW_SCHEMES[r["views"]]
