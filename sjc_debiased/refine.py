@@ -21,6 +21,7 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError, locked, write_json
 from sjc_debiased.options.command import MeshFormat, OptionError
 from sjc_debiased.options.config import Resolved, part
+from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.mesh_settings import MeshSettings, mesh_settings
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _FOLDER, _ABOUT = "refined", "refine.json"
 _RESOLUTIONS = (8, 128)
 _TIMESTEPS = ("20", "501")  # threestudio's 0.02 to 0.5
-_COARSE_TIMESTEPS = ("20", "981")  # of its coarse stages, which are lit
+_COARSE_TIMESTEPS = FRAMEWORKS["magic3d"]["timesteps"]  # those of every scene that is lit
 _SHARPER = 4  # than the coarse stage: pictures of RGB, 256 x 256 of Stable Diffusion's 512 x 512
 _OTHER_SEEDS = 2**31  # those of runs are smaller: other cameras and other noise than the run had
 _Int = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: half of the run's)")]

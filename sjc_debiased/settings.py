@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from prompts.views import SJC_VIEWS, ViewScheme, view_scheme
 from sjc_debiased.schedules import ClipSchedule
-from voxnerf.settings import EMPTINESS_SCALE
+from voxnerf.settings import EMPTINESS_SCALE, TEXTURELESS
 
 if TYPE_CHECKING:
     from prompts.debias import Normalized
@@ -117,7 +117,7 @@ class Viewing:
     cameras: Literal["sjc", "dreamfusion"] = "sjc"
     highest_deg: float = 90.0
     light: Literal["dreamfusion", "magic3d"] | None = None
-    textureless: float = 0.375
+    textureless: float = TEXTURELESS
     least_ambient: float = 0.0
     albedo_share: float = 2001 / 10_000
 

@@ -82,14 +82,14 @@ def test_a_picture_shows_the_colors_of_the_field_on_its_surface(field):
 
 
 def test_a_lit_surface_has_the_light_of_its_own_normals():
-    """A lamp to the left of the camera: brightest there, and ambient where the ball turns away from it."""
+    """A lamp to the right of the camera: brightest there, and ambient where the ball turns away from it."""
     grid = lit_ball(24)
     field = TetraField.from_grid(grid, list(mesh_snapshots(grid, lambda rgb: rgb, 24)), resolution=24)
     camera = orbit_camera(0, 0, 48, 48)  # stands at -x, y up; its right is -z
     shown = field.render(camera).latent[0]
     albedo = torch.tensor([0.8, 0.1, 0.1])
     torch.testing.assert_close(shown[:, 20, 24], 2 * albedo - 1, atol=1e-5, rtol=0)
-    torch.testing.assert_close(shown[:, 0, 0], torch.zeros(3)), "a gray of 0.5, which is not lit"
+    torch.testing.assert_close(shown[:, 0, 0], torch.zeros(3))  # a gray of 0.5, which is not lit
     right = camera.c2w[:3, 0]
     light = Light(100 * right, ambient=0.3, diffuse=0.7)
     row, radius = 20, 0.46

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from voxnerf.settings import TEXTURELESS
+
 LightLaw = Literal["dreamfusion", "magic3d"]
 _PLAIN = 0.25  # of the draws
 _DISTS = (0.8, 1.5)
@@ -39,10 +41,10 @@ def draw_light(
     law: LightLaw,
     eye: Float[np.ndarray, "3"],
     rng: np.random.Generator,
-    textureless: float = 0.375,
+    textureless: float = TEXTURELESS,
     least_ambient: float = 0.0,
 ) -> Light | None:
-    """Draw how a view is lit: 25 % not at all (its albedo), 37.5 % textureless, the rest with its colors.
+    """Draw how a view is lit: 25 % not at all (its albedo), a share textureless, the rest with its colors.
 
     The light is U(0.8, 1.5) from the origin. "dreamfusion": in direction eye + N(0, 1)^3, ambient 0.1 and
     diffuse 0.9. "magic3d": U(0, 60) degrees from the direction of the eye, turned around it by any angle;

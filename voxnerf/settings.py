@@ -13,6 +13,7 @@ Start = Literal["fog", "blob", "balls", "dreamfusion"]
 Kernel = Literal["auto", "torch", "numba", "triton"]
 
 EMPTINESS_SCALE = 10.0
+TEXTURELESS = 0.375  # of the views of a scene that is lit: DreamFusion's and Magic3D's
 N_FACES, TEXTURE_SIZE = 20_000, 1024  # of a mesh, where nothing else is asked for
 
 

@@ -81,11 +81,12 @@ class ShadedGrid(VoxelGrid):
         self, points: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"] | None, light: Light | None
     ) -> Float[Tensor, "n 3"]:
         """Return what a lit surface through points [n, 3] shows there, in [0, 1]; see `VoxelGrid`'s."""
-        albedo = self._lookup(self.color.sigmoid(), points)
         if light is None or normal is None:
-            return albedo
-        albedo, normal, points = (values.T[None, :, None, None] for values in (albedo, normal, points))
-        return _shaded(albedo, normal, points, light)[0, :, 0, 0].T
+            return self._lookup(self.color.sigmoid(), points)
+        shine = _shine(normal.T[None, :, None, None], points.T[None, :, None, None], light)[0, :, 0, 0].T
+        if light.textureless:
+            return shine.expand_as(normal)
+        return shine * self._lookup(self.color.sigmoid(), points)
 
     def background_at(self, directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Return the background's color in directions [n, 3] (unit length), in [0, 1], as [n, 3]."""
@@ -93,8 +94,10 @@ class ShadedGrid(VoxelGrid):
 
     def _lit(self, light: Light | None, normal: Tensor | None) -> Tensor:
         """Return the color that every voxel shows, in [0, 1], [1, 3, z, y, x]; the albedo without a light."""
-        albedo = self.color.sigmoid()
-        return albedo if light is None or normal is None else _shaded(albedo, normal, self.places, light)
+        if light is None or normal is None:
+            return self.color.sigmoid()
+        shine = _shine(normal, self.places, light)
+        return shine.expand_as(normal) if light.textureless else self.color.sigmoid() * shine
 
     def _turned_away(self, camera: Camera, normal: Tensor) -> Tensor:
         """Return the sum of w * max(0, normal . ray)^2 over all samples of w > 1e-4; only normals move it."""
@@ -114,13 +117,9 @@ class ShadedGrid(VoxelGrid):
         return other
 
 
-def _shaded(
-    albedo: Float[Tensor, "1 3 z y x"],
-    normal: Float[Tensor, "1 3 z y x"],
-    places: Float[Tensor, "1 3 z y x"],
-    light: Light,
-) -> Float[Tensor, "1 3 z y x"]:
-    """Return the colors that a light makes of an albedo, in [0, 1]."""
+def _shine(
+    normal: Float[Tensor, "1 3 z y x"], places: Float[Tensor, "1 3 z y x"], light: Light
+) -> Float[Tensor, "1 1 z y x"]:
+    """Return how much of a light there is at places, in [0, 1]."""
     lamp = to_device(light.position.astype(np.float32), normal.device)
-    shine = lambert(normal, places, lamp, light.ambient, light.diffuse)
-    return shine.expand_as(normal) if light.textureless else albedo * shine
+    return lambert(normal, places, lamp, light.ambient, light.diffuse)
