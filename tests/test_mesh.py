@@ -341,6 +341,22 @@ def test_the_more_head_on_a_view_the_more_it_counts(gray_ball):
     assert 60 < between.mean() < 140, "half and half in the middle"
 
 
+def test_what_is_small_stays_sharp_though_the_views_do_not_quite_agree(gray_ball):
+    sphere, _ = gray_ball
+    bumpy = sphere.vertices * (1 + 0.05 * np.sin(40 * sphere.vertices).sum(1, keepdims=True))
+    normals = trimesh.Trimesh(bumpy, sphere.faces, process=False).vertex_normals
+    views = []
+    for camera in turn_cameras(32):  # a pupil that floats before the surface is seen elsewhere by each
+        aside = -0.32 * camera.c2w[2, 3] / np.linalg.norm(camera.c2w[:3, 3])
+        near = np.linalg.norm(sphere.vertices - [-0.39, 0, aside], axis=1) < 0.07
+        views.append(picture_of(bumpy, sphere.faces, np.where(near[:, None], 0, 200.0).repeat(3, 1), camera))
+    colors = Painter(bumpy, normals, sphere.faces, views, edge=0.02).vertex_colors_u8[:, 0]
+    front = sphere.vertices[:, 0] < -0.2
+    true = np.linalg.norm(sphere.vertices - [-0.39, 0, 0], axis=1) < 0.07
+    assert abs((colors[front] < 50).sum() / true.sum() - 1) < 0.2, "as large and as black as from the front"
+    assert ((colors[front] >= 50) & (colors[front] < 170)).sum() / true.sum() < 0.2, "and no smear"
+
+
 def test_a_view_through_which_the_background_shines_counts_little(gray_ball):
     sphere, views = gray_ball
     thin = replace(views[0], image_u8=np.full_like(views[0].image_u8, 250), opacity=views[0].opacity * 0.1)

@@ -1,8 +1,9 @@
 """Colors of a surface from decoded views: of its vertices, and of a texture.
 
 A point takes the mean of the views that see it, weighted by how head-on they are and how opaque the object
-is there, so that neither what hides it nor the background is painted on it. What no view sees well takes
-the color of the nearest vertex that one does.
+is there, so that neither what hides it nor the background is painted on it. Views of a field do not quite
+agree, and their mean is a smear; so head-on is said of the coarse surface, which gives what lies together,
+as an eye, to the same view. What no view sees well takes the color of the nearest vertex that one does.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from voxnerf.surface import nothing_found
 from voxnerf.zbuffer import rasterize
 
 _ZBUFFER_PIXELS = 256
-_LEAST_FACING, _SHARPNESS = 0.2, 4  # of the cosine between normal and view, and its exponent
+_LEAST_FACING = 0.2  # of the cosine between normal and view
+_COARSE_VOXELS, _SHARPNESS = (
+    5.0,
+    4,
+)  # how far the coarse surface's normals are averaged; their cosine's exponent
+_CHOOSINESS = 5  # exponent of a view's weight, beside the best view's
 _LEAST_OPACITY = 0.05
 _LEAST_WEIGHT = 0.01  # of the well-seen: less is a glance along the surface, where the background shows
 _LEAST_SHARE = 0.2  # of the best view's weight; views below it would only blur
 _TOLERANCE_VOXELS, _FOG_VOXELS, _LEAST_CLEAR = 1.5, 3.0, 0.05
-_PADDING_TEXELS = 2
+_PADDING_TEXELS, _MOST_STEPS = 2, 1000
 _FAR = 1e3
 
 
@@ -74,11 +80,12 @@ class Painter:
 
         self._vertices, self._faces = vertices.astype(np.float32), faces
         self._views = [_View(snapshot, vertices, faces, edge) for snapshot in snapshots]
+        coarse = _averaged(normals, self._vertices, faces, _COARSE_VOXELS * edge)
         weights = torch.stack(
-            [view.weights(self._vertices, normals.astype(np.float32)) for view in self._views]
+            [view.weights(self._vertices, normals.astype(np.float32), coarse) for view in self._views]
         )
         best = weights.max(0).values
-        weights = (weights / best.clamp(min=1e-12) - _LEAST_SHARE).clamp(min=0)
+        weights = ((weights / best.clamp(min=1e-12)) ** _CHOOSINESS - _LEAST_SHARE).clamp(min=0)
         self._weights = weights * (best > _LEAST_WEIGHT * best.quantile(0.9))
         everywhere = np.arange(len(vertices))
         colors, known = self._blend(self._vertices, ((everywhere, w) for w in self._weights))
@@ -144,17 +151,24 @@ class _View:
         # The decoder mixes neighbours: beside the background a picture shows some of it.
         self._opacity = _least_of_nine(torch.from_numpy(snapshot.opacity)[None, None])
 
-    def weights(self, points: np.ndarray, normals: np.ndarray) -> Tensor:
-        """Return how well the view sees points of the surface: [n], 1 is head-on and opaque."""
+    def weights(self, points: np.ndarray, normals: np.ndarray, coarse: np.ndarray) -> Tensor:
+        """Return how well the view sees points of the surface: [n], 1 is head-on and opaque.
+
+        Args:
+            normals: float32 [n, 3]. coarse: float32 [n, 3], those of the coarse surface.
+        """
         towards = self._camera.c2w[:3, 3].astype(np.float32) - points
         dist = np.linalg.norm(towards, axis=1)
-        facing = torch.from_numpy((towards * normals).sum(1) / np.maximum(dist, 1e-9))
+        towards /= np.maximum(dist, 1e-9)[:, None]
+        facing = torch.from_numpy((towards * normals).sum(1))
+        ahead = torch.from_numpy((towards * coarse).sum(1)).clamp(min=0)
         where, z = self._project(points)
         opacity = _sample(self._opacity, where)[0].clamp(min=_LEAST_OPACITY)
         before = torch.from_numpy(dist) - _sample(self._dist, where)[0]  # of fog, or of a part left out
         clear = torch.exp(-((before / self._edge - _TOLERANCE_VOXELS).clamp(min=0) / _FOG_VOXELS).square())
-        seen = (where.abs() <= 1).all(1) & (facing > _LEAST_FACING) & ~self._hidden(where, z)
-        return facing**_SHARPNESS * opacity * clear.clamp(min=_LEAST_CLEAR) * seen
+        seen = (where.abs() <= 1).all(1) & ~self._hidden(where, z)
+        glancing = (facing / _LEAST_FACING - 1).clamp(0, 1)
+        return ahead**_SHARPNESS * glancing * opacity * clear.clamp(min=_LEAST_CLEAR) * seen
 
     def look(self, points: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return the colors [n, 3] of points, in bytes, and which are hidden by the surface itself."""
@@ -169,6 +183,21 @@ class _View:
         pixels, z = self._camera.project(points)
         places = (pixels + 0.5) / (self._camera.width / 2, self._camera.height / 2) - 1
         return torch.from_numpy(places.astype(np.float32)), torch.from_numpy(z.astype(np.float32))
+
+
+def _averaged(normals: np.ndarray, vertices: np.ndarray, faces: np.ndarray, distance: float) -> np.ndarray:
+    """Return normals [n, 3] averaged along the surface over about a distance, unit length, float32."""
+    import trimesh
+
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    neighbours = trimesh.smoothing.laplacian_calculation(mesh, equal_weight=True)
+    # A walk that stays or goes to a neighbour, evenly, gets sqrt(n / 2) edges far in n steps.
+    n_steps = 2 * (distance / max(float(mesh.edges_unique_length.mean()), 1e-9)) ** 2
+    averaged = normals.astype(np.float64)
+    for _ in range(round(min(n_steps, _MOST_STEPS))):
+        averaged = (averaged + neighbours @ averaged) / 2
+    length = np.linalg.norm(averaged, axis=1, keepdims=True)
+    return (averaged / np.maximum(length, 1e-9)).astype(np.float32)
 
 
 def _least_of_nine(picture: Tensor) -> Tensor:
