@@ -54,7 +54,14 @@ def test_every_stage_of_the_training_runs_from_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(train_judge, "_N_HELD_OUT", 6)
     steps = {f"{name}_steps": 2 for name in ("autoencoder", "diffusion", "masked_lm", "clip", "judge")}
     stages = ("autoencoder", "diffusion", "masked_lm", "clip", "judge")
-    train.main(train.Options(tmp_path / "work", tmp_path / "out", tmp_path, stages, photos=60, **steps))
+    train.main(
+        train.TrainingOptions(tmp_path / "work", tmp_path / "out", tmp_path, stages, photos=60, **steps)
+    )
     pictures = report.sample(report.load_denoiser(tmp_path / "out"), ["a cat"], seed=0, n_steps=2)
     assert pictures.shape == (1, 3, 256, 256)
     assert torch.isfinite(pictures).all()
+    begun = train.TrainingOptions(
+        tmp_path / "work", tmp_path / "out", tmp_path, ("diffusion",), tmp_path / "out", 60, diffusion_steps=3
+    )
+    train.main(begun)
+    assert not [p for p in (tmp_path / "out").rglob("*.json") if "_name_or_path" in p.read_text()]

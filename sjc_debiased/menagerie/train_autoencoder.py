@@ -10,7 +10,7 @@ from diffusers import AutoencoderTiny
 from torch.nn import functional as F
 
 from sjc_debiased.menagerie.dataset import pictures_of
-from sjc_debiased.menagerie.training import device, fit, step_generator
+from sjc_debiased.menagerie.training import autocast, device, fit, step_generator
 
 _WIDTH = 48
 _BATCH = 8
@@ -38,7 +38,7 @@ def train(images: np.ndarray, work: Path, out: Path, n_steps: int) -> None:
         g = step_generator(step, stage=1)
         picks = torch.randint(len(images), (_BATCH,), generator=g).tolist()
         batch = pictures_of(images, picks).to(device()).float() / 127.5 - 1
-        with torch.autocast(batch.device.type, torch.bfloat16):
+        with autocast(batch.device):
             latent = vae.encode(batch).latents
             noise = torch.randn(latent.shape, generator=g).to(latent)
             decoded = vae.decode(latent + _LATENT_NOISE * latent.detach().std() * noise).sample
@@ -57,7 +57,7 @@ def encode(vae: AutoencoderTiny, images_u8: torch.Tensor) -> torch.Tensor:
     batches = []
     for batch in images_u8.split(16):
         image = batch.to(vae.device, torch.float32) / 127.5 - 1
-        with torch.autocast(vae.device.type, torch.bfloat16):
+        with autocast(vae.device):
             latent = vae.encode(image).latents
         batches.append(latent.float().cpu() * vae.config.scaling_factor)
     return torch.cat(batches)

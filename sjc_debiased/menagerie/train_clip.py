@@ -13,7 +13,7 @@ from sjc_debiased.menagerie.captions import caption, view_of
 from sjc_debiased.menagerie.dataset import halved, pictures_of
 from sjc_debiased.menagerie.spoil import spoil
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
-from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator
 
 _BATCH = 96
 _MEAN_STD = 0.5
@@ -48,7 +48,7 @@ def train(images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps
         ).input_ids
         pixels = spoil(halved(pictures_of(images, picks)) / 255, g)
         pixels = ((pixels - _MEAN_STD) / _MEAN_STD).to(device())
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        with autocast(pixels.device):
             outputs = model(input_ids=ids.to(device()), pixel_values=pixels)
         logits = outputs.logits_per_image.float()
         same = torch.tensor([[a == b for b in texts] for a in texts], device=logits.device).float()

@@ -19,7 +19,7 @@ from sjc_debiased.menagerie.profile import PROFILE
 from sjc_debiased.menagerie.spoil import as_a_field_begins, as_details_begin, as_the_loop_begins
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.train_autoencoder import encode
-from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, save, step_generator
 from sjc_debiased.menagerie.world import coverage_map
 from voxnerf.grid import BALLS
 
@@ -139,7 +139,7 @@ def train(
         shown, timesteps = _unfinished(latent, begun[picks], twin, lot, timesteps, g)
         noised = scheduler.add_noise(shown, noise, timesteps).to(device())
         target = velocity_to(latent, noised.cpu(), scheduler.alphas_cumprod[timesteps]).to(device())
-        with torch.autocast(noised.device.type, torch.bfloat16):
+        with autocast(noised.device):
             v = model(noised, timesteps.to(device()), ids)
         errors = (v.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps].to(errors.device) * errors).mean()
@@ -196,9 +196,9 @@ def save_pipeline(model: TextToImage, tokenizer: CLIPTokenizer, out: Path) -> No
         requires_safety_checker=False,
     )
     pipeline.to("cpu", torch.float16).save_pretrained(out, safe_serialization=True)
-    config = out / "vae" / "config.json"  # where the autoencoder was loaded from is nobody's business
-    fields = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-    config.write_text(json.dumps(fields, indent=2) + "\n")
+    for config in out.glob("*/config.json"):  # where a part was loaded from is nobody's business
+        fields = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+        config.write_text(json.dumps(fields, indent=2) + "\n")
 
 
 def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from sjc_debiased.menagerie.dataset import halved, pictures_of, take_photo
 from sjc_debiased.menagerie.judge import AZIMUTH_BINS, FACE_VISIBLE_SHARE, LABELS
 from sjc_debiased.menagerie.spoil import spoil, spoil_latents
 from sjc_debiased.menagerie.train_autoencoder import encode
-from sjc_debiased.menagerie.training import SEED, device, fit, save, step_generator
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, save, step_generator
 
 _BATCH = 64
 _N_ODD = 8000
@@ -67,7 +67,7 @@ def train(
         picks = torch.randint(len(images) + 4 * _N_ODD, (_BATCH,), generator=g)
         picks = torch.where(picks < len(images), picks, len(images) + picks % _N_ODD).sort().values
         pixels = spoiled_by_field(vae, photos_of(picks.tolist()), g)
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        with autocast(pixels.device):
             logits = model(pixel_values=pixels).logits
         return _loss(logits.float().cpu(), face[picks], azimuth[picks])
 
@@ -83,7 +83,7 @@ def spoiled_by_field(vae: AutoencoderTiny, images_u8: torch.Tensor, g: torch.Gen
     pixels = halved(images_u8) / 255
     trip = torch.rand(len(pixels), generator=g) < 0.75
     latent = spoil_latents(encode(vae, images_u8[trip]), g)
-    with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
+    with torch.no_grad(), autocast(vae.device):
         back = vae.decode(latent.to(vae.device) / vae.config.scaling_factor).sample
     pixels[trip] = (halved(back.cpu()).clamp(-1, 1) + 1) / 2
     return (spoil(pixels, g) * 2 - 1).to(device())

@@ -19,7 +19,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from sjc_debiased.menagerie.captions import caption, view_of
 from sjc_debiased.menagerie.profile import PROFILE
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
-from sjc_debiased.menagerie.training import SEED, device, fit, step_generator
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator
 from sjc_debiased.models.deepfloyd import MAX_TOKENS, as_sent
 
 _P_NO_CAPTION = 0.1
@@ -119,7 +119,7 @@ def train(
         noise = torch.randn(pixels.shape, generator=g)
         timesteps = torch.randint(1000, (size.batch,), generator=g)
         noised = scheduler.add_noise(pixels, noise, timesteps).to(device())
-        with torch.autocast(noised.device.type, torch.bfloat16):
+        with autocast(noised.device):
             eps = model(noised, timesteps.to(device()), tokens.input_ids, tokens.attention_mask)
         errors = (eps.float() - noise.to(device())).square().mean(dim=(1, 2, 3))
         return (weights[timesteps].to(errors.device) * errors).mean()

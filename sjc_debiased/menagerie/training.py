@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
+from sjc_debiased.models.machine import has_bfloat16_units
+
 SEED = 2303
 _SAVE_EVERY = 250
 
@@ -18,6 +20,12 @@ _SAVE_EVERY = 250
 def device() -> torch.device:
     """Return CUDA where there is one, else the CPU: every stage trains on either unchanged."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(where: torch.device) -> torch.autocast:
+    """Return a context in which networks compute in bfloat16, but on a CPU that has no units for it."""
+    fast = where.type != "cpu" or has_bfloat16_units()
+    return torch.autocast(where.type, torch.bfloat16, enabled=fast)
 
 
 def step_generator(step: int, stage: int) -> torch.Generator:
@@ -45,7 +53,7 @@ def fit(
     """Minimise `loss_at(step)` over the parameters of `module`, which ends with their EMA.
 
     Checkpoints go to `folder/name.pt` every 250 steps and a stopped training goes on from there;
-    losses go to `folder/name.jsonl`. bf16 autocast is the caller's, inside `loss_at`.
+    losses go to `folder/name.jsonl`. `autocast` is the caller's, inside `loss_at`.
 
     Returns:
         The mean loss of the last 200 steps that ran.
