@@ -34,6 +34,9 @@ SLOW_FIRST = (
     "test_notebook.py",
     "test_run_pages.py",
     "test_pack.py",
+    "test_vsd.py",
+    "test_viewer_page.py",
+    "test_command.py",
 )
 
 

@@ -279,7 +279,7 @@ def run_of(**given):
     return run
 
 
-SMALL = {"n_steps": 50, "resolution": 10, "emptiness_weight": 1.0, "vsd_lr": 1e-3}
+SMALL = {"n_steps": 20, "resolution": 10, "emptiness_weight": 1.0, "vsd_lr": 1e-3}
 
 
 def vsd_scene(denoiser, **given):
@@ -303,12 +303,12 @@ def go_on(session, denoiser, until):
 
 def test_resuming_is_exact(denoiser, tmp_path):
     kind = "copy" if denoiser.v_prediction else "lora"
-    _, whole = go_on(session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "a"), denoiser, 50)
-    go_on(session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "b"), denoiser, 25)
+    _, whole = go_on(session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "a"), denoiser, 20)
+    go_on(session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "b"), denoiser, 10)
     done, parts = go_on(
-        session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "b"), denoiser, 50
+        session_of(*vsd_scene(denoiser, vsd_model=kind), denoiser, tmp_path / "b"), denoiser, 20
     )
-    assert done == 50
+    assert done == 20
     assert any(name.startswith("guidance.adamw.") for name in whole)
     assert whole.keys() == parts.keys()
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
