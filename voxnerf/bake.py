@@ -188,9 +188,10 @@ class _View:
 def _averaged(normals: np.ndarray, vertices: np.ndarray, faces: np.ndarray, distance: float) -> np.ndarray:
     """Return normals [n, 3] averaged along the surface over about a distance, unit length, float32."""
     import trimesh
+    from scipy.sparse import csr_array
 
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    neighbours = trimesh.smoothing.laplacian_calculation(mesh, equal_weight=True)
+    neighbours = csr_array(trimesh.smoothing.laplacian_calculation(mesh, equal_weight=True))
     # A walk that stays or goes to a neighbour, evenly, gets sqrt(n / 2) edges far in n steps.
     n_steps = 2 * (distance / max(float(mesh.edges_unique_length.mean()), 1e-9)) ** 2
     averaged = normals.astype(np.float64)
