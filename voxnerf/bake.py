@@ -22,16 +22,14 @@ from voxnerf.zbuffer import rasterize
 
 _ZBUFFER_PIXELS = 256
 _LEAST_FACING = 0.2  # of the cosine between normal and view
-_COARSE_VOXELS, _SHARPNESS = (
-    5.0,
-    4,
-)  # how far the coarse surface's normals are averaged; their cosine's exponent
+_COARSE_VOXELS = 5.0  # how far the coarse surface's normals are averaged
+_SHARPNESS = 4  # exponent of their cosine with the view
 _CHOOSINESS = 5  # exponent of a view's weight, beside the best view's
 _LEAST_OPACITY = 0.05
 _LEAST_WEIGHT = 0.01  # of the well-seen: less is a glance along the surface, where the background shows
 _LEAST_SHARE = 0.2  # of the best view's weight; views below it would only blur
 _TOLERANCE_VOXELS, _FOG_VOXELS, _LEAST_CLEAR = 1.5, 3.0, 0.05
-_PADDING_TEXELS, _MOST_STEPS = 2, 1000
+_PADDING_TEXELS = 2
 _FAR = 1e3
 
 
@@ -193,9 +191,9 @@ def _averaged(normals: np.ndarray, vertices: np.ndarray, faces: np.ndarray, dist
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     neighbours = csr_array(trimesh.smoothing.laplacian_calculation(mesh, equal_weight=True))
     # A walk that stays or goes to a neighbour, evenly, gets sqrt(n / 2) edges far in n steps.
-    n_steps = 2 * (distance / max(float(mesh.edges_unique_length.mean()), 1e-9)) ** 2
+    n_steps = round(2 * (distance / mesh.edges_unique_length.mean()) ** 2)
     averaged = normals.astype(np.float64)
-    for _ in range(round(min(n_steps, _MOST_STEPS))):
+    for _ in range(n_steps):
         averaged = (averaged + neighbours @ averaged) / 2
     length = np.linalg.norm(averaged, axis=1, keepdims=True)
     return (averaged / np.maximum(length, 1e-9)).astype(np.float32)
