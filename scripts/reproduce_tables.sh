@@ -55,8 +55,8 @@ sweep() {  # 1 means that some runs failed, which the tables survive; refusals a
     if [ "$code" -ne 1 ]; then exit "$code"; fi
   }
 }
-sweep --presets sjc,dsds-preserved,dsds
-sweep --presets score-only,prompt-only,static-low,static-high --limit 6
+sweep --presets sjc,dsds,score-only,prompt-only,dsds-preserved
+sweep --presets static-low,static-high --limit 12
 python -m sjc_debiased.evaluation.measure "runs/$name" "${skip[@]}" "${clip[@]}" "${device[@]}"
 labels=()
 if [ -e "results/$name/labels/labels.json" ]; then labels=(--labels "results/$name/labels"); fi

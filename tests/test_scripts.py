@@ -74,6 +74,13 @@ def test_frameworks_are_one_command_with_the_rest_of_the_options(call):
     assert calls[-1] == "-m sjc_debiased.compare_frameworks --model sd15 --limit 2"
 
 
+def test_the_tables_have_each_debiasing_alone_on_every_prompt_and_fixed_bounds_on_twelve(call):
+    done, calls = call("reproduce_tables.sh")
+    assert done.returncode == 0, done.stderr
+    sweeps = [c.partition("--presets ")[2] for c in calls if c.startswith("-m sjc_debiased.sweep")]
+    assert sweeps == ["sjc,dsds,score-only,prompt-only,dsds-preserved", "static-low,static-high --limit 12"]
+
+
 def test_an_option_without_its_value_is_refused(call):
     done, calls = call("reproduce_tables.sh", "--suite", "menagerie", "--model")
     assert done.returncode != 0
