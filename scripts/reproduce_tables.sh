@@ -2,8 +2,9 @@
 # The paper's tables and figures from one command: sweeps, measurements, tables, figures, report.
 #   scripts/reproduce_tables.sh [--model menagerie] [--suite menagerie] [--device cuda] [--seeds 0,1,2] [--pack 4] [...]
 #   scripts/reproduce_tables.sh --frameworks [--model M] [--limit 4] [--seeds 0,1,2] [--n_steps N] [--only vsd]
-# The second line: Figs. 9, 10, 11 and 15, the paper's other frameworks, each beside its debiased runs, and one table
-# of success rate, A-LPIPS and clipped share, in results/MODEL-SUITE/frameworks/. More in docs/frameworks.md.
+# The second line: Figs. 9, 10, 11 and 15, the paper's other frameworks, each beside its debiased runs, with the score
+# alone and with prompts too, and one table of success rate, A-LPIPS and clipped share, in
+# results/MODEL-SUITE/frameworks/. More in docs/frameworks.md.
 # More options go to run_prompts.sh; presets, prompts and the folder of the runs are set here.
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
 # The same command goes on where it stopped. Results go to results/MODEL-SUITE/, over what is

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sjc_debiased.evaluation.frameworks import FRAMEWORKS, Framework, collect_all, split, table, write_figures
+from sjc_debiased.evaluation.comparison import COMPARED, Compared, collect_all, split, table, write_figures
 from sjc_debiased.options.command import OptionError
 
 _OURS = ("presets", "guidance_form", "weighting", "timesteps", "vsd_model", "plan", "shard", "engine")
@@ -20,7 +20,7 @@ _OURS = ("presets", "guidance_form", "weighting", "timesteps", "vsd_model", "pla
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Run every framework that the model can, without and with score debiasing, and compare.
+    """Run every framework that the model can by itself, with score debiasing, and with D-SDS, and compare.
 
     Every other option of a sweep holds too, --seeds and --n_steps among them.
     """
@@ -41,9 +41,9 @@ class CompareOptions:
     """Folder that gets table and figures; results/MODEL-SUITE/frameworks without it."""
 
 
-def words_of(framework: Framework, o: CompareOptions, root: Path, rest: list[str]) -> list[str]:
+def words_of(framework: Compared, o: CompareOptions, root: Path, rest: list[str]) -> list[str]:
     """Return the sweep's arguments for one framework."""
-    words = ["--presets", f"{framework.baseline},{framework.debiased}", *framework.options]
+    words = ["--presets", ",".join(framework.presets), *framework.options]
     if framework.name == "vsd" and o.model == "menagerie":
         words += ["--vsd_model", "copy"]  # it attends too little for a LoRA on its attention
     words += ["--model", o.model, "--suite", _suite(o), "--limit", str(o.limit), "--device", o.device]
@@ -113,7 +113,7 @@ def _check(o: CompareOptions, rest: list[str]) -> None:
                 f"a comparison of frameworks sets --{', --'.join(_OURS)} itself. Received {word}. Leave it "
                 "out, or make these runs with scripts/run_prompts.sh."
             )
-    names = [f.name for f in FRAMEWORKS]
+    names = [f.name for f in COMPARED]
     if unknown := [name for name in o.only if name not in names]:
         raise OptionError(f"--only must be of {', '.join(names)}. It is {unknown[0]}. Check the spelling.")
 

@@ -9,7 +9,7 @@ import pytest
 from sjc_debiased import compare_frameworks
 from sjc_debiased.compare_frameworks import CompareOptions, main, words_of
 from sjc_debiased.evaluation import measure
-from sjc_debiased.evaluation.frameworks import FRAMEWORKS, split
+from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.sweep import parse
 from tests.small_models import write_if
@@ -41,9 +41,10 @@ def profiled(model, folder, **profile):
     return folder
 
 
-def test_the_table_comes_out_of_runs(compared, eps_folder, tmp_path, capsys):
+def test_the_table_comes_out_of_runs(compared, eps_folder, bert_folder, tmp_path, capsys):
     """Bounds that all are beyond, or that none is: as the table says it, so say the runs' own logs."""
-    model = profiled(eps_folder, tmp_path / "model", guidance=2.0, clip_start=1e-6, clip_end=2e-6)
+    bound = {"clip_start": 1e-6, "clip_end": 2e-6}
+    model = profiled(eps_folder, tmp_path / "model", guidance=2.0, masked_lm=str(bert_folder), **bound)
     code, runs, out = compared(model)
     assert code == 0
     said = capsys.readouterr()
@@ -51,8 +52,8 @@ def test_the_table_comes_out_of_runs(compared, eps_folder, tmp_path, capsys):
     assert sorted(p.name for p in runs.iterdir()) == sorted(LATENT)
     with (out / "frameworks.csv").open() as file:
         rows = [*csv.DictReader(file)]
-    assert len(rows) == 3 * len(LATENT)
-    by_title = {f.title: f for f in FRAMEWORKS}
+    assert len(rows) == 5 * len(LATENT), "three presets, two differences"
+    by_title = {f.title: f for f in COMPARED}
     for row in rows:
         framework = by_title[row["framework"]]
         assert (row["objects"], row["prompts"]) == ("1", "1")
@@ -77,18 +78,21 @@ def test_the_table_comes_out_of_runs(compared, eps_folder, tmp_path, capsys):
 def test_pixels_and_a_bound_that_does_nothing(compared, bert_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_if(tmp_path / "if")
-    model = profiled(tmp_path / "if", tmp_path / "model", clip_start=1e6, clip_end=2e6)
+    model = profiled(
+        tmp_path / "if", tmp_path / "model", masked_lm=str(bert_folder), clip_start=1e6, clip_end=2e6
+    )
     code, runs, out = compared(model, "--only", "dreamfusion-if")
     assert code == 0
     assert [p.name for p in runs.iterdir()] == ["dreamfusion-if"]
     text = (out / "frameworks.md").read_text()
     assert "| clipped 0.0 %: the bound does nothing here |" in text
-    assert "**Finding: the bound does nothing with dreamfusion-if: its runs are its baseline's.**" in text
+    finding = "the bound does nothing with dreamfusion-if: runs with it alone are the baseline's."
+    assert f"**Finding: {finding}**" in text
     assert text.count("NOT RUN: ") == 3
     said = capsys.readouterr()
     assert "clipped 0.0 %: the bound does nothing here" in said.out + said.err
-    baseline, debiased = sorted((runs / "dreamfusion-if").glob("0*"))
-    assert RunReader(debiased).result["clipped_share"] == 0
+    baseline, *debiased = sorted((runs / "dreamfusion-if").glob("0*"))
+    assert [RunReader(run).result["clipped_share"] for run in debiased] == [0, 0]
     assert "clipped_share" not in RunReader(baseline).result
 
 
@@ -100,9 +104,9 @@ def test_each_framework_runs_on_the_family_that_it_needs():
 
 def test_what_a_framework_is_told(tmp_path):
     """Its own options, and the person's behind them."""
-    vsd = next(f for f in FRAMEWORKS if f.name == "vsd")
+    vsd = next(f for f in COMPARED if f.name == "vsd")
     o = parse(words_of(vsd, CompareOptions(limit=2), tmp_path, ["--n_steps", "7"]))
-    assert (o.presets, o.limit, o.suite, o.run.basic.n_steps) == ("sjc,score-only", 2, "menagerie", 7)
+    assert (o.presets, o.limit, o.suite, o.run.basic.n_steps) == ("sjc,score-only,dsds", 2, "menagerie", 7)
     assert (o.run.sjc.guidance_form, o.run.sjc.vsd_model) == ("vsd", "copy")
     assert o.run.sjc.timesteps == ("20", "981")
     assert o.run.basic.run_root == tmp_path / "vsd"

@@ -1,4 +1,4 @@
-"""The paper's other frameworks, each without and with score debiasing: one table, and Figs. 9, 10, 11, 15."""
+"""The paper's other frameworks, without and with debiasing: one table, and Figs. 9, 10, 11, 15."""
 
 from __future__ import annotations
 
@@ -23,59 +23,67 @@ _RANGE = ("--timesteps", "20", "981")
 
 
 @dataclass(frozen=True)
-class Framework:
+class Compared:
     """One framework: what makes its baseline and, on the same prompts and seeds, its debiased runs.
 
     Attributes:
         name: of its runs' folder and of its figure.
         title: what it is, and where the paper shows it.
-        baseline, debiased: presets; score debiasing alone, as in App. A.4.
+        presets: its baseline, score debiasing alone (App. A.4), and with prompt debiasing.
         options: of every run beside the preset.
         pixels: the family of models that it needs: False latents, True pixels, None either.
     """
 
     name: str
     title: str
-    baseline: PresetName
-    debiased: PresetName
+    presets: tuple[PresetName, PresetName, PresetName]
     options: tuple[str, ...] = ()
     pixels: bool | None = None
 
+    @property
+    def baseline(self) -> PresetName:
+        """Return the preset that debiases nothing."""
+        return self.presets[0]
 
-FRAMEWORKS = (
-    Framework(
-        *("sds", "SDS guidance on SJC's field", "sjc", "score-only"),
+
+_ON_SJC: tuple[PresetName, PresetName, PresetName] = ("sjc", "score-only", "dsds")
+COMPARED = (
+    Compared(
+        *("sds", "SDS guidance on SJC's field", _ON_SJC),
         options=("--guidance_form", "sds", *_RANGE),
     ),
-    Framework(
-        *("vsd", "VSD guidance on SJC's field (Fig. 9 is ProlificDreamer's)", "sjc", "score-only"),
+    Compared(
+        *("vsd", "VSD guidance on SJC's field (Fig. 9 is ProlificDreamer's)", _ON_SJC),
         options=("--guidance_form", "vsd", *_RANGE),
         pixels=False,
     ),
-    Framework(
-        *("dreamfusion-sd", "DreamFusion on latents", "dreamfusion-sd", "dreamfusion-sd-score-only"),
+    Compared(
+        *("dreamfusion-sd", "DreamFusion on latents"),
+        presets=("dreamfusion-sd", "dreamfusion-sd-score-only", "dreamfusion-sd-dsds"),
         pixels=False,
     ),
-    Framework(
-        *("dreamfusion-if", "DreamFusion on pixels (Fig. 10)", "dreamfusion-if", "dreamfusion-if-score-only"),
+    Compared(
+        *("dreamfusion-if", "DreamFusion on pixels (Fig. 10)"),
+        presets=("dreamfusion-if", "dreamfusion-if-score-only", "dreamfusion-if-dsds"),
         pixels=True,
     ),
-    Framework(
-        *("magic3d", "Magic3D, coarse stage (Fig. 11)", "magic3d", "magic3d-score-only"),
+    Compared(
+        *("magic3d", "Magic3D, coarse stage (Fig. 11)"),
+        presets=("magic3d", "magic3d-score-only", "magic3d-dsds"),
         pixels=False,
     ),
 )
 _COURSE_OF = "magic3d"  # Fig. 15
 
 
-def split(pixels: bool) -> tuple[list[Framework], list[str]]:
+def split(pixels: bool) -> tuple[list[Compared], list[str]]:
     """Return the frameworks that a family of models can run, and of the others why not, in sentences.
 
     Args:
         pixels: whether the model's pictures are RGB and not latents.
     """
-    can = [f for f in FRAMEWORKS if f.pixels in (None, pixels)]
-    needs = [(f, _PIXEL if f.pixels else _LATENT) for f in FRAMEWORKS if f not in can]
+    can = [f for f in COMPARED if f.pixels in (None, pixels)]
+    needs = [(f, _PIXEL if f.pixels else _LATENT) for f in COMPARED if f not in can]
     return can, [f"NOT RUN: {f.name} ({f.title}) needs {what}" for f, what in needs]
 
 
@@ -85,7 +93,7 @@ def collect_all(root: Path) -> dict[str, list[Measured]]:
     Raises:
         ValueError, RunError: as `collect`.
     """
-    found = {f.name: collect(root / f.name) for f in FRAMEWORKS if (root / f.name).is_dir()}
+    found = {f.name: collect(root / f.name) for f in COMPARED if (root / f.name).is_dir()}
     return {name: runs for name, runs in found.items() if runs}
 
 
@@ -96,40 +104,42 @@ def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
         found: of `collect_all`. not_run: of `split`, for the note.
     """
     rows, idle = [], []
-    for f in (f for f in FRAMEWORKS if f.name in found):
+    for f in (f for f in COMPARED if f.name in found):
         runs = found[f.name]
-        for preset in (f.baseline, f.debiased):
-            rows.append((f.title, preset, *_figures(runs, preset)))
-        rows.append((f.title, f"{f.debiased} − {f.baseline}, paired", *_changes(runs, f)))
-        share = _share(runs, f.debiased)
-        idle += [f.name] if share is not None and does_nothing(share) else []
+        rows += [(f.title, preset, *_figures(runs, preset)) for preset in f.presets]
+        _, *debiased = f.presets
+        for preset in debiased:
+            rows.append((f.title, f"{preset} − {f.baseline}, paired", *_changes(runs, preset, f.baseline)))
+        shares = [share for preset in debiased if (share := _share(runs, preset)) is not None]
+        idle += [f.name] if shares and all(does_nothing(share) for share in shares) else []
     head = ("framework", "preset", "objects", "prompts", "one face, in front", "one face, anywhere")
     head += ("A-LPIPS VGG", "coverage", "clipped share")
     note = (
-        "Score debiasing alone, as in App. A.4; the same prompts and seeds. Means and rates with 95 % "
+        "Score debiasing alone, as in App. A.4, and with prompt debiasing; the same prompts and seeds. Means "
+        "and rates with 95 % "
         "intervals over prompts. The faces are those of the menagerie's judge, of prompts that have one. "
         "Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: mean over runs and "
         "steps. The paper gives no numbers for these."
     )
     if idle:
-        known = "their debiased runs are their baselines" if len(idle) > 1 else "its runs are its baseline's"
+        known = "runs with it alone are the baseline's"
         note = f"**Finding: the bound does nothing with {', '.join(idle)}: {known}.** {note}"
     note = " ".join([note, *(f"{said}." for said in not_run)])
-    return Table("frameworks", "Other frameworks, without and with score debiasing", note, head, rows)
+    return Table("frameworks", "Other frameworks, without and with debiasing", note, head, rows)
 
 
 def write_figures(found: dict[str, list[Measured]], folder: Path, made_by: str) -> list[Figure]:
-    """Write each framework's views, baseline above debiased, and how an object of Magic3D comes to be."""
+    """Write each framework's views, the baseline above, and how an object of Magic3D comes to be."""
     made = []
-    for f in (f for f in FRAMEWORKS if f.name in found):
-        drawn = strip(found[f.name], (f.baseline, f.debiased))
+    for f in (f for f in COMPARED if f.name in found):
+        drawn = strip(found[f.name], f.presets)
         if drawn:
             write_png(folder / f"{f.name}.png", drawn[0], made_by)
             made.append(Figure(f"{f.name}.png", f.title, f"Views over 360°. Prompts: {drawn[1]}."))
-        chosen, rule = examples(found[f.name], (f.baseline, f.debiased), 1)
+        chosen, rule = examples(found[f.name], f.presets, 1)
         if f.name == _COURSE_OF and chosen:
             one = {r.preset: r for r in found[f.name] if (r.prompt, r.seed) == chosen[0]}
-            both = np.concatenate([course(one[preset]) for preset in (f.baseline, f.debiased)])
+            both = np.concatenate([course(one[preset]) for preset in f.presets])
             write_png(folder / "fig_15.png", both, made_by)
             caption = f"{chosen[0][0]}, seed {chosen[0][1]} ({rule}): what training saw."
             made.append(Figure("fig_15.png", "How an object of Magic3D comes into being (Fig. 15)", caption))
@@ -157,8 +167,8 @@ def _figures(runs: list[Measured], preset: str) -> tuple[str, ...]:
     )
 
 
-def _changes(runs: list[Measured], f: Framework) -> tuple[str, ...]:
-    pair, with_face = (f.debiased, f.baseline), [r for r in runs if has_face(r.prompt)]
+def _changes(runs: list[Measured], preset: str, baseline: str) -> tuple[str, ...]:
+    pair, with_face = (preset, baseline), [r for r in runs if has_face(r.prompt)]
     covered = difference(runs, *pair, lambda m: m["coverage"])
     gains = [difference(with_face, *pair, faces(attrgetter(n)), most=1) for n in ("success", "one_face")]
     return (
