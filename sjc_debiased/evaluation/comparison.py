@@ -40,11 +40,6 @@ class Compared:
     options: tuple[str, ...] = ()
     pixels: bool | None = None
 
-    @property
-    def baseline(self) -> PresetName:
-        """Return the preset that debiases nothing."""
-        return self.presets[0]
-
 
 _ON_SJC: tuple[PresetName, PresetName, PresetName] = ("sjc", "score-only", "dsds")
 COMPARED = (
@@ -58,17 +53,20 @@ COMPARED = (
         pixels=False,
     ),
     Compared(
-        *("dreamfusion-sd", "DreamFusion on latents"),
+        "dreamfusion-sd",
+        "DreamFusion on latents",
         presets=("dreamfusion-sd", "dreamfusion-sd-score-only", "dreamfusion-sd-dsds"),
         pixels=False,
     ),
     Compared(
-        *("dreamfusion-if", "DreamFusion on pixels (Fig. 10)"),
+        "dreamfusion-if",
+        "DreamFusion on pixels (Fig. 10)",
         presets=("dreamfusion-if", "dreamfusion-if-score-only", "dreamfusion-if-dsds"),
         pixels=True,
     ),
     Compared(
-        *("magic3d", "Magic3D, coarse stage (Fig. 11)"),
+        "magic3d",
+        "Magic3D, coarse stage (Fig. 11)",
         presets=("magic3d", "magic3d-score-only", "magic3d-dsds"),
         pixels=False,
     ),
@@ -107,23 +105,24 @@ def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
     for f in (f for f in COMPARED if f.name in found):
         runs = found[f.name]
         rows += [(f.title, preset, *_figures(runs, preset)) for preset in f.presets]
-        _, *debiased = f.presets
-        for preset in debiased:
-            rows.append((f.title, f"{preset} − {f.baseline}, paired", *_changes(runs, preset, f.baseline)))
-        shares = [share for preset in debiased if (share := _share(runs, preset)) is not None]
-        idle += [f.name] if shares and all(does_nothing(share) for share in shares) else []
+        baseline, alone, _ = f.presets
+        for preset in f.presets[1:]:
+            rows.append((f.title, f"{preset} − {baseline}, paired", *_changes(runs, preset, baseline)))
+        share = _share(runs, alone)
+        idle += [f.name] if share is not None and does_nothing(share) else []
     head = ("framework", "preset", "objects", "prompts", "one face, in front", "one face, anywhere")
     head += ("A-LPIPS VGG", "coverage", "clipped share")
     note = (
         "Score debiasing alone, as in App. A.4, and with prompt debiasing; the same prompts and seeds. Means "
-        "and rates with 95 % "
-        "intervals over prompts. The faces are those of the menagerie's judge, of prompts that have one. "
-        "Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: mean over runs and "
-        "steps. The paper gives no numbers for these."
+        "and rates with 95 % intervals over prompts. The faces are those of the menagerie's judge, of "
+        "prompts that have one. Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: "
+        "mean over runs and steps. The paper gives no numbers for these."
     )
     if idle:
-        known = "runs with it alone are the baseline's"
-        note = f"**Finding: the bound does nothing with {', '.join(idle)}: {known}.** {note}"
+        names = ", ".join(idle)
+        note = (
+            f"**Finding: the bound does nothing with {names}: runs with it alone are the baseline's.** {note}"
+        )
     note = " ".join([note, *(f"{said}." for said in not_run)])
     return Table("frameworks", "Other frameworks, without and with debiasing", note, head, rows)
 
@@ -139,8 +138,8 @@ def write_figures(found: dict[str, list[Measured]], folder: Path, made_by: str) 
         chosen, rule = examples(found[f.name], f.presets, 1)
         if f.name == _COURSE_OF and chosen:
             one = {r.preset: r for r in found[f.name] if (r.prompt, r.seed) == chosen[0]}
-            both = np.concatenate([course(one[preset]) for preset in f.presets])
-            write_png(folder / "fig_15.png", both, made_by)
+            courses = np.concatenate([course(one[preset]) for preset in f.presets])
+            write_png(folder / "fig_15.png", courses, made_by)
             caption = f"{chosen[0][0]}, seed {chosen[0][1]} ({rule}): what training saw."
             made.append(Figure("fig_15.png", "How an object of Magic3D comes into being (Fig. 15)", caption))
     write_captions(made, folder, made_by)
