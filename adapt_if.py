@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sjc_debiased.denoiser import TIMESTEPS, Conditioning, guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import TIMESTEPS, Conditioning, ask_guided, nearest_timestep, sigma_table
 from sjc_debiased.models.compiled import Compiled
 
 CHANNELS = 3
@@ -90,15 +90,14 @@ class DeepFloydIF:
 
         Args:
             noised: float32 [n, 3, height, width]. sigma: float32 [n]. cond: of n pictures.
-            scale: of `guided`, float32 [n]. threestudio's 20 for IF counts from the conditional side: 21.
+            scale: of `guided`, float32 [n], on the CPU. threestudio's 20 for IF counts from the
+                conditional side: 21.
         """
         (text,) = cond.parts
         timestep = nearest_timestep(self.sigmas, sigma)
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
-        both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
-        unconditional, conditional = self._eps(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both).chunk(2)
-        return noised - sigma * guided(unconditional, conditional, scale[:, None, None, None])
+        return noised - sigma * ask_guided(self._eps, scaled, timestep, text, self._unconditional, scale)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return RGB images in [-1, 1] at the model's size, in float32: there is no autoencoder.

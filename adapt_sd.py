@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from sjc_debiased.denoiser import (
     TIMESTEPS,
     Conditioning,
+    ask_guided,
     denoised_by,
-    guided,
     nearest_timestep,
     sigma_table,
 )
@@ -103,16 +103,13 @@ class StableDiffusion:
 
         Args:
             noised: float32 [n, channels, height, width]. sigma: float32 [n]. cond: of n pictures.
-            scale: of `guided`, float32 [n]; SJC uses 100 for 3D.
+            scale: of `guided`, float32 [n], on the CPU; SJC uses 100 for 3D.
         """
         (text,) = cond.parts
         timestep = nearest_timestep(self.sigmas, sigma)
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
-        both = torch.cat([self._unconditional.expand(len(text), -1, -1), text])
-        outputs = self._network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-        unconditional, conditional = outputs.chunk(2)
-        output = guided(unconditional, conditional, scale[:, None, None, None])
+        output = ask_guided(self._network, scaled, timestep, text, self._unconditional, scale)
         return denoised_by(output, noised, sigma, self.v_prediction)
 
     def encode(self, image: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def _directions(
     found = []
     for latent, its in zip(latents.split(1), noise.split(1)):
         noised = perturb(latent, sigma, its)
-        denoised = denoiser.denoise(noised, sigma[None], cond, torch.tensor([scale], device=noised.device))
+        denoised = denoiser.denoise(noised, sigma[None], cond, torch.tensor([scale]))
         found.append(paas_direction(denoised, latent, noised, sigma))
     return torch.cat(found)
 

@@ -41,7 +41,7 @@ def main(
     denoiser = load_model(choice.location, place, dtype)
     scene = make_scene(choice.profile, denoiser, warmup_steps + steps)
     grid, optimizer, cond = scene.field, scene.optimizer, scene.cond_of_step[0]
-    scale = torch.tensor([choice.profile.guidance], device=place)
+    scale = torch.tensor([choice.profile.guidance])
     rows: dict[str, list[float]] = {name: [] for name in ("step", "U-Net", "render", "backward", "Adamax")}
 
     def now() -> float:

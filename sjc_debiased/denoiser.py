@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,7 +84,8 @@ class Denoiser(Protocol):
 
         Args:
             noised: [n, c, h, w]. sigma: [n]. cond: of n pictures.
-            scale: of classifier-free guidance (`guided`), [n]; 1 is none.
+            scale: of classifier-free guidance (`guided`), [n]; 1 is none. It lies on the CPU wherever the
+                model computes: whether there is something to guide is known without waiting for a device.
         """
         ...
 
@@ -139,6 +140,31 @@ def nearest_timestep(
     above = torch.searchsorted(sigmas, sigma.contiguous()).clamp(1, len(sigmas) - 1)
     closer_below = (sigma - sigmas[above - 1]) <= (sigmas[above] - sigma)
     return above - closer_below.long()
+
+
+def ask_guided(
+    network: Callable[[Tensor, Tensor, Tensor], Tensor],
+    scaled: Float[Tensor, "n c h w"],
+    timestep: Int64[Tensor, "n"],
+    text: Float[Tensor, "n tokens width"],
+    unconditional: Float[Tensor, "1 tokens width"],
+    scale: Float[Tensor, "n"],
+) -> Float[Tensor, "n c h w"]:
+    """Return a network's answer with guidance, from one call of it.
+
+    Where no picture is guided (every scale is 1) the network is not asked without the prompts, which halves
+    the call.
+
+    Args:
+        network: of scaled noised pictures, timesteps and texts, to its output [n, c, h, w].
+        scale: of `guided`, on the CPU.
+    """
+    if bool((scale == 1).all()):
+        return network(scaled, timestep, text)
+    both = torch.cat([unconditional.expand(len(text), -1, -1), text])
+    outputs = network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
+    factor = scale.to(scaled.device, non_blocking=True)[:, None, None, None]
+    return guided(*outputs.chunk(2), factor)
 
 
 def guided(

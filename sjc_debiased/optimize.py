@@ -130,7 +130,7 @@ def begin_step(scenes: Sequence[Scene], denoiser: Denoiser) -> list[Callable[[],
         torch.cat([query.noised for query in queries]),
         torch.cat([query.sigma.expand(n) for n, query in zip(counts, queries)]),
         Conditioning.cat([query.cond for query in queries]),
-        torch.cat([query.noised.new_full((n,), query.scale) for n, query in zip(counts, queries)]),
+        torch.cat([torch.full((n,), float(query.scale)) for n, query in zip(counts, queries)]),
     )
     return [partial(_end, *one) for one in zip(begun, denoised.split(counts))]
 

@@ -65,7 +65,7 @@ def propose(
     noised = torch.cat([perturb(latent, s, e[None]) for s, e in zip(sigmas, noise.to(latent))])
     rows = []
     for guidance in guidances:
-        scale = sigmas.new_full((n,), guidance)
+        scale = torch.full((n,), float(guidance))
         wanted = denoiser.denoise(noised, sigmas, cond.repeated(n), scale)
         images = to_u8(denoiser.decode(torch.cat([latent, wanted])))
         rows.append(np.concatenate(list(images), axis=1))

@@ -158,7 +158,7 @@ def test_float16_never_sees_sigma():
     sigma = model.sigmas[980:]
     noised = sigma * torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     cond = model.condition([CAT] * 4)
-    denoised = model.denoise(noised, sigma.expand(4), cond, torch.ones(4))
+    denoised = model.denoise(noised, sigma.expand(4), cond, torch.full((4,), 2.0))
     scaled, timestep, text = unet.got[0]
     assert scaled.dtype == text.dtype == torch.float16
     assert scaled.abs().max() < 6

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from adapt_sd import StableDiffusion
-from sjc_debiased.denoiser import Conditioning
+from sjc_debiased.denoiser import Conditioning, denoised_by
 from sjc_debiased.models.loading import check_prompts
 from sjc_debiased.models.tokens import check_vocabulary
 from tests.small_models import load_pipeline
@@ -48,6 +48,23 @@ def test_each_row_has_its_own_sigma_text_and_guidance(pipeline):
         row = slice(i, i + 1)
         alone = sd.denoise(noised[row], sigma[row], text.split()[i], guidance[row])
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [([1.0, 1.0], 2), ([1.0, 3.0], 4)])
+def test_the_unet_is_asked_without_the_prompts_only_where_something_is_guided(pipeline, guidance, rows):
+    sd = StableDiffusion(pipeline, CPU, torch.float32)
+    text = sd.condition(["a smiling cat", "back view a dog"])
+    noised, timestep = torch.randn(2, 4, 8, 8), torch.tensor([50, 800])
+    sigma, asked = sd.sigmas[timestep], []
+    handle = pipeline.unet.register_forward_pre_hook(lambda _, arguments: asked.append(len(arguments[0])))
+    denoised = sd.denoise(noised, sigma, text, torch.tensor(guidance))
+    handle.remove()
+    assert asked == [rows]
+    with torch.no_grad():
+        scaled = noised / (1 + sigma[:, None, None, None] ** 2).sqrt()
+        output = pipeline.unet(scaled, timestep, *text.parts).sample
+    expected = denoised_by(output, noised, sigma[:, None, None, None], sd.v_prediction)
+    torch.testing.assert_close(denoised[:1], expected[:1], atol=1e-4, rtol=1e-4)
 
 
 def test_sigma_is_snapped(pipeline):

@@ -60,7 +60,7 @@ def sample(denoiser: Embedded, prompts: list[str], seed: int, n_steps: int = SAM
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(denoiser.device)
     ticks = torch.linspace(len(denoiser.sigmas) - 1, 0, n_steps + 1).round().long()
     cond, latent = denoiser.condition(prompts), noise * denoiser.sigmas[-1]
-    scale = noise.new_full((len(prompts),), SAMPLE_GUIDANCE)
+    scale = torch.full((len(prompts),), SAMPLE_GUIDANCE)
     for here, there in zip(ticks, ticks[1:]):
         sigma = denoiser.sigmas[here].expand(len(prompts))
         denoised = denoiser.denoise(latent, sigma, cond, scale)
