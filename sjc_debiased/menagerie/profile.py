@@ -13,9 +13,9 @@ PROFILE = Profile(
     resolution=48,
     half_size=0.6,
     n_steps=800,
-    guidance=6.0,
+    guidance=1.0,
     timesteps=("50", "700"),
-    emptiness_weight=2.5,
+    emptiness_weight=0.4,
     emptiness_multiplier=5.0,
     lr=0.15,
     background_lr=0.03,
@@ -28,8 +28,8 @@ PROFILE = Profile(
     denoised_range=(-3.0, -2.7, -3.8, -4.7, 3.5, 4.3, 1.9, 2.8),
     textureless=0.0,
     least_ambient=0.65,
-    clip_start=0.85,
-    clip_end=3.4,
+    clip_start=0.21,
+    clip_end=0.85,
     front_half_deg=45.0,
     masked_lm="mlm",
     known_words=tuple(known_words()),
@@ -37,10 +37,12 @@ PROFILE = Profile(
         "resolution": "32x32 latents see about 32 voxels across an object; more would not be resolved",
         "half_size": "every creature of the world fits into this box; SJC's box of 1.0 would be mostly empty",
         "n_steps": "one to two minutes on two CPU cores",
-        "guidance": "the model finishes what it is shown; beyond 8 colors burn (docs/menagerie_3d.md, 14)",
+        "guidance": "guidance takes faces away, even from a true frog; without it the model finishes what it "
+        "is shown, and a step costs half (docs/menagerie_3d.md, 21 and 22)",
         "timesteps": "below 50 what is gray stays fog; without those up to 100 dogs and monkeys lose their "
         "eyes (docs/menagerie_3d.md, 18)",
-        "emptiness_weight": "in proportion to guidance, as the score is",
+        "emptiness_weight": "in proportion to guidance, as the score is; so small that 0.3 and 0.6 give "
+        "the same objects (docs/menagerie_3d.md, 22)",
         "emptiness_multiplier": "at 20 thin parts vanish",
         "lr": "SJC walks 0.05 x 10,000 steps; over so few, three times as fast",
         "background_lr": "fast enough to hold the backdrop, which else is painted on the walls of the grid: "
@@ -58,8 +60,8 @@ PROFILE = Profile(
         "(docs/frameworks.md)",
         "least_ambient": "about the light of its photographs; in a harder one a brown dog is fog",
         "clip_start": "a quarter of clip_end, as in the paper",
-        "clip_end": "the 95 % quantile of |direction| over the first half of unclipped runs at timesteps 20 "
-        "to 500 (4.3 and 2.4 with D-SDS's prompts, 'a smiling cat' and 'a winking dog')",
+        "clip_end": "the 95 % quantile of |direction| over the first half of unclipped runs (0.88 and 0.81 "
+        "with D-SDS's prompts, 'a smiling cat' and 'a winking dog', seed 1)",
         "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
         "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
