@@ -61,8 +61,8 @@ PROFILE = Profile(
         "least_ambient": "about the light of its photographs; in a harder one a brown dog is fog",
         "clip_start": "a quarter of clip_end, as in the paper",
         "clip_end": "the 99 % quantile of |direction| over the first half of unclipped runs (2.1 and 1.9 "
-        "with D-SDS's prompts, 'a smiling cat' and 'a winking dog', seed 1); at the 95 %, 0.85, elephants lose "
-        "their faint eyes (docs/menagerie_3d.md, 22)",
+        "with D-SDS's prompts, 'a smiling cat' and 'a winking dog', seed 1); at the 95 %, 0.85, elephants "
+        "lose their faint eyes (docs/menagerie_3d.md, 22)",
         "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
         "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
