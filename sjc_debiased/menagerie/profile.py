@@ -28,8 +28,8 @@ PROFILE = Profile(
     denoised_range=(-3.0, -2.7, -3.8, -4.7, 3.5, 4.3, 1.9, 2.8),
     textureless=0.0,
     least_ambient=0.65,
-    clip_start=0.5,
-    clip_end=2.0,
+    clip_start=0.3,
+    clip_end=1.2,
     front_half_deg=45.0,
     masked_lm="mlm",
     known_words=tuple(known_words()),
@@ -60,9 +60,8 @@ PROFILE = Profile(
         "(docs/frameworks.md)",
         "least_ambient": "about the light of its photographs; in a harder one a brown dog is fog",
         "clip_start": "a quarter of clip_end, as in the paper",
-        "clip_end": "the 99 % quantile of |direction| over the first half of unclipped runs (2.1 and 1.9 "
-        "with D-SDS's prompts, 'a smiling cat' and 'a winking dog', seed 1); at the 95 %, 0.85, elephants "
-        "lose their faint eyes (docs/menagerie_3d.md, 22)",
+        "clip_end": "between the 95 % and the 99 % quantile of |direction| over the first half of unclipped runs, "
+        "0.85 and 2: at the one faint faces go, at the other some come back behind (docs/menagerie_3d.md, 22)",
         "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
         "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
