@@ -60,8 +60,9 @@ PROFILE = Profile(
         "(docs/frameworks.md)",
         "least_ambient": "about the light of its photographs; in a harder one a brown dog is fog",
         "clip_start": "a quarter of clip_end, as in the paper",
-        "clip_end": "between the 95 % and the 99 % quantile of |direction| over the first half of unclipped runs, "
-        "0.85 and 2: at the one faint faces go, at the other some come back behind (docs/menagerie_3d.md, 22)",
+        "clip_end": "between the 95 % and the 99 % quantile of |direction| over the first half of unclipped "
+        "runs, 0.85 and 2: at the one faint faces go, at the other some come back behind "
+        "(docs/menagerie_3d.md, 22)",
         "front_half_deg": "the captions that it learned from say front up to 45 degrees; with the paper's "
         "22.5 the right face is often lost (docs/menagerie_3d.md, 7 to 9)",
     },
