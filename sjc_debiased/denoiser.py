@@ -162,9 +162,8 @@ def ask_guided(
     if bool((scale == 1).all()):
         return network(scaled, timestep, text)
     both = torch.cat([unconditional.expand(len(text), -1, -1), text])
-    outputs = network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both)
-    factor = scale.to(scaled.device, non_blocking=True)[:, None, None, None]
-    return guided(*outputs.chunk(2), factor)
+    without, told = network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both).chunk(2)
+    return guided(without, told, scale.to(scaled.device, non_blocking=True)[:, None, None, None])
 
 
 def guided(

@@ -110,7 +110,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     numbers: dict[str, Any] = vars(profile) | framework | given
     numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers, profile)
     numbers |= _softness(o.sjc, numbers)
-    bounds = clip_bounds(profile, numbers["guidance_form"], numbers["weighting"], numbers["guidance"])
+    bounds = clip_bounds(profile, numbers["guidance_form"], numbers["weighting"])
     numbers |= dict(zip(("clip_start", "clip_end"), _clip(o.method, method, bounds)))
     settings = part(Settings, {"schedule_steps": numbers["n_steps"]} | numbers)
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)

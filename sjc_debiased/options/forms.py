@@ -25,24 +25,21 @@ def guidance_scale(profile: Profile, form: GuidanceForm) -> float:
     return (profile.guidance_sds or profile.guidance) if form == "sds" else profile.guidance
 
 
-def clip_bounds(
-    profile: Profile, form: GuidanceForm, weighting: Weighting | None, scale: float
-) -> tuple[float, float]:
+def clip_bounds(profile: Profile, form: GuidanceForm, weighting: Weighting | None) -> tuple[float, float]:
     """Return the bounds of dynamic clipping, (start, end), in the units of what a form clips.
 
     PAAS clips the direction, SDS and VSD w(t) times it. The paper's bounds hold for all of them unchanged: it
     has 2 to 8 "for all experiments using Stable Diffusion" and 0.5 to 2 for DeepFloyd IF (App. C.2), and its
     other frameworks clip what is weighted (threestudio). Bounds that a model's own profile has were chosen
-    for the direction of PAAS: for SDS they are multiplied by the mean of w(t); for VSD also by the ratio of
-    its guidance scale to the model's, because the direction grows with it.
+    for the direction of PAAS: for SDS and VSD they are multiplied by the mean of w(t).
 
     Args:
-        weighting: None with PAAS. scale: of guidance, which only VSD's bounds depend on.
+        weighting: None with PAAS.
 
-    >>> clip_bounds(Profile(clip_start=0.5, clip_end=2.0, guidance=30.0), "vsd", "sds", 7.5)
-    (0.079, 0.316)
+    >>> clip_bounds(Profile(clip_start=0.5, clip_end=2.0), "sds", "sds")
+    (0.316, 1.26)
     """
-    factor = _factor(profile, form, weighting, scale)
+    factor = _factor(profile, form, weighting)
     start, end = (float(f"{factor * bound:.3g}") for bound in (profile.clip_start, profile.clip_end))
     return start, end
 
@@ -51,23 +48,19 @@ def clip_rule(profile: Profile, told: GuidanceSettings, clip: ClipSchedule) -> s
     """Return where the bounds of a run come from, in words."""
     if clip.start is None:
         return "not clipped"
-    form, weighting, scale = told.guidance_form, told.weighting, told.scale
+    form, weighting = told.guidance_form, told.weighting
     what = "the direction" if form == "paas" else "w(t) times the direction"
-    if not {clip.start, clip.end} <= {*clip_bounds(profile, form, weighting, scale)}:
+    if not {clip.start, clip.end} <= {*clip_bounds(profile, form, weighting)}:
         return f"as given, on {what}"
     if form == "paas":
         return f"the model's, on {what}"
     if profile.clip_published:
         return f"the model's, on {what}: the paper's for every framework (App. C.2)"
-    factors = f"{MEAN_WEIGHTS[weighting or 'sds']:g}, the mean of w(t)"
-    if form == "vsd":
-        factors += f", and by {scale:g} / {profile.guidance:g}, the ratio of guidance scales"
-    return f"the model's, which are of PAAS's direction, times {factors}; on {what}"
+    mean = f"{MEAN_WEIGHTS[weighting or 'sds']:g}, the mean of w(t)"
+    return f"the model's, which are of PAAS's direction, times {mean}; on {what}"
 
 
-def _factor(profile: Profile, form: GuidanceForm, weighting: Weighting | None, scale: float) -> float:
+def _factor(profile: Profile, form: GuidanceForm, weighting: Weighting | None) -> float:
     if form == "paas" or weighting is None or profile.clip_published:
         return 1.0
-    # Below a scale of 1 it is no longer guidance that decides how large a direction is.
-    ratio = max(scale, 1.0) / max(profile.guidance, 1.0) if form == "vsd" else 1.0
-    return MEAN_WEIGHTS[weighting] * ratio
+    return MEAN_WEIGHTS[weighting]

@@ -92,7 +92,7 @@ def _clip(r: dict, profile: Profile) -> list[str]:
     if r["preset"] not in PRESETS:
         return ["--clip.kind", "dynamic", "--clip.start", str(start), "--clip.end", str(end)]
     clip = PRESETS[r["preset"]].clip
-    low, high = clip_bounds(profile, r["guidance_form"], r["weighting"], r["guidance"])
+    low, high = clip_bounds(profile, r["guidance_form"], r["weighting"])
     if (start, end) == {"dynamic": (low, high), "static-low": (low, low), "static-high": (high, high)}[clip]:
         return []
     return ["--clip.start", str(start), *(["--clip.end", str(end)] if clip == "dynamic" else [])]
