@@ -159,7 +159,7 @@ def ask_guided(
         network: of scaled noised pictures, timesteps and texts, to its output [n, c, h, w].
         scale: of `guided`, on the CPU.
     """
-    if bool((scale == 1).all()):
+    if (scale.numpy() == 1).all():
         return network(scaled, timestep, text)
     both = torch.cat([unconditional.expand(len(text), -1, -1), text])
     without, told = network(scaled.repeat(2, 1, 1, 1), timestep.repeat(2), both).chunk(2)
