@@ -36,9 +36,9 @@ PROFILE = Profile(
     why={
         "resolution": "32x32 latents see about 32 voxels across an object; more would not be resolved",
         "half_size": "every creature of the world fits into this box; SJC's box of 1.0 would be mostly empty",
-        "n_steps": "one to two minutes on two CPU cores",
+        "n_steps": "45 seconds on two CPU cores",
         "guidance": "guidance takes faces away, even from a true frog; without it the model finishes what it "
-        "is shown, and a step costs half (docs/menagerie_3d.md, 21 and 22)",
+        "is shown, and is asked once a step (docs/menagerie_3d.md, 21 and 22)",
         "timesteps": "below 50 what is gray stays fog; without those up to 100 dogs and monkeys lose their "
         "eyes (docs/menagerie_3d.md, 18)",
         "emptiness_weight": "in proportion to guidance, as the score is; so small that 0.3 and 0.6 give "

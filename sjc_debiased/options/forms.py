@@ -39,7 +39,10 @@ def clip_bounds(profile: Profile, form: GuidanceForm, weighting: Weighting | Non
     >>> clip_bounds(Profile(clip_start=0.5, clip_end=2.0), "sds", "sds")
     (0.316, 1.26)
     """
-    factor = _factor(profile, form, weighting)
+    if form == "paas" or weighting is None or profile.clip_published:
+        factor = 1.0
+    else:
+        factor = MEAN_WEIGHTS[weighting]
     start, end = (float(f"{factor * bound:.3g}") for bound in (profile.clip_start, profile.clip_end))
     return start, end
 
@@ -58,9 +61,3 @@ def clip_rule(profile: Profile, told: GuidanceSettings, clip: ClipSchedule) -> s
         return f"the model's, on {what}: the paper's for every framework (App. C.2)"
     mean = f"{MEAN_WEIGHTS[weighting or 'sds']:g}, the mean of w(t)"
     return f"the model's, which are of PAAS's direction, times {mean}; on {what}"
-
-
-def _factor(profile: Profile, form: GuidanceForm, weighting: Weighting | None) -> float:
-    if form == "paas" or weighting is None or profile.clip_published:
-        return 1.0
-    return MEAN_WEIGHTS[weighting]
