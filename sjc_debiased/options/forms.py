@@ -39,10 +39,8 @@ def clip_bounds(profile: Profile, form: GuidanceForm, weighting: Weighting | Non
     >>> clip_bounds(Profile(clip_start=0.5, clip_end=2.0), "sds", "sds")
     (0.316, 1.26)
     """
-    if form == "paas" or weighting is None or profile.clip_published:
-        factor = 1.0
-    else:
-        factor = MEAN_WEIGHTS[weighting]
+    weighed = None if form == "paas" or profile.clip_published else weighting
+    factor = 1.0 if weighed is None else MEAN_WEIGHTS[weighed]
     start, end = (float(f"{factor * bound:.3g}") for bound in (profile.clip_start, profile.clip_end))
     return start, end
 
