@@ -328,13 +328,26 @@ def test_a_mistyped_flag_suggests_the_right_one(capsys):
 def test_a_turntable_that_is_not_whole_is_refused(whole_run, tmp_path):
     from sjc_debiased.making.pictures import check_turntable
 
-    check_turntable(whole_run / "turntable.mp4")
+    check_turntable(whole_run / "turntable.mp4", 72)
     data = (whole_run / "turntable.mp4").read_bytes()
     for kept in (0, 100, len(data) // 2):
         cut = tmp_path / "cut.mp4"
         cut.write_bytes(data[:kept])
         with pytest.raises(OSError, match="the turntable could not be written"):
-            check_turntable(cut)
+            check_turntable(cut, 72)
+
+
+def test_a_shorter_turntable_is_the_same_turn_and_makes_the_same_mesh(command, whole_run):
+    import imageio.v3 as iio
+
+    code, (folder,) = command("--turntable", "24")
+    assert code == 0
+    short, usual = folder / "turntable.mp4", whole_run / "turntable.mp4"
+    assert {iio.immeta(video, plugin="FFMPEG")["duration"] for video in (short, usual)} == {3}
+    every_third = iio.imread(usual, plugin="FFMPEG")[::3].astype(int)
+    assert abs(iio.imread(short, plugin="FFMPEG") - every_third).mean() < 3
+    for name in ("contact_sheet.png", "mesh.glb"):
+        assert (folder / name).read_bytes() == (whole_run / name).read_bytes()
 
 
 def test_a_run_folder_is_no_run_root(command, copied_run, capsys):

@@ -98,11 +98,11 @@ def test_steps_are_those_of_the_loop_timed_after_warming_up(whole, pack, monkeyp
 
     monkeypatch.setattr(estimate, "optimize_step", step)
     machine = replace(CPU, kernel="torch")
-    cost = measure_cost(sample_run(choice.profile), machine, model, pack, model.clock)
+    cost = measure_cost(sample_run(choice.profile), machine, model, pack, 48, model.clock)
     assert kernels == {"torch"}
     assert model.batches == [pack] * (WARMUP_STEPS + TIMED_STEPS)
     assert (cost.pack, cost.step_s, cost.preview_s) == (pack, 3.0, 0.5)
-    assert cost.pictures_s == 72 * 0.5
+    assert cost.pictures_s == 48 * 0.5
     assert cost.mesh_s == 16 * 0.5, "the twelve of the turntable are not taken again"
     assert model.pictures == 2 + 1 + FRAMES, "and its own are counted, not decoded"
 

@@ -255,7 +255,15 @@ def test_a_run_makes_the_mesh_that_its_options_ask_for(command, solid_scenes):
 
 
 @pytest.mark.parametrize(
-    "wanted", [("--mesh.level", "0"), ("--mesh.faces", "3"), ("--mesh.texture", "9"), ("--mesh",)]
+    "wanted",
+    [
+        ("--mesh.level", "0"),
+        ("--mesh.faces", "3"),
+        ("--mesh.texture", "9"),
+        ("--mesh",),
+        ("--turntable", "36"),
+        ("--turntable", "0"),
+    ],
 )
 def test_a_run_refuses_settings_of_no_mesh(command, wanted):
     code, folders = command(*wanted)

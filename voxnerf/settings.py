@@ -15,6 +15,7 @@ Kernel = Literal["auto", "torch", "numba", "triton"]
 EMPTINESS_SCALE = 10.0
 TEXTURELESS = 0.375  # of the views of a scene that is lit: DreamFusion's and Magic3D's
 N_FACES, TEXTURE_SIZE = 20_000, 1024  # of a mesh, where nothing else is asked for
+TURNTABLE_FRAMES = 72
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from torch import Tensor
 from prompts.debias import ViewPrompts, plain_prompts
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.making.fields import build_ball
-from sjc_debiased.making.pictures import TURNTABLE_FRAMES
 from sjc_debiased.making.scene import build_scene
 from sjc_debiased.making.session import PREVIEW_SHARE
 from sjc_debiased.models.machine import Machine
@@ -31,7 +30,7 @@ from sjc_debiased.options.config import Resolved, resolve
 from sjc_debiased.options.profiles import Profile
 from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import Field
-from voxnerf.settings import Kernel
+from voxnerf.settings import TURNTABLE_FRAMES, Kernel
 from voxnerf.snapshot import mesh_snapshots, take_snapshots, turn_cameras
 
 if TYPE_CHECKING:
@@ -102,13 +101,14 @@ def measure_cost(
     machine: Machine,
     denoiser: Denoiser,
     pack: int = 1,
+    frames: int = TURNTABLE_FRAMES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Cost:
     """Time a run's steps, pictures and mesh; leaves no file.
 
     Args:
         machine: its kernel renders (`prepare.try_kernel`). denoiser: on the machine's device.
-        pack: scenes that take their steps together.
+        pack: scenes that take their steps together. frames: of a turntable.
         clock: returns seconds.
     """
 
@@ -134,7 +134,7 @@ def measure_cost(
         views = take_snapshots(ball, decode, part, upscale=2)
         frame_s = timed(lambda views=views: list(views)) / len(part)
     mesh_s, n_previews = _time_mesh(ball, size, timed)
-    pictures_s = TURNTABLE_FRAMES * frame_s
+    pictures_s = frames * frame_s
     return Cost(pack, statistics.median(steps), preview_s, pictures_s, mesh_s + n_previews * preview_s)
 
 
@@ -171,7 +171,8 @@ def time_of_sweep(work: Work) -> str:
             work.machine, work.choice, local_files_only=True, compiled=options.compile, prompts=prompts
         )
         machine = try_kernel(work.machine, options.kernel, runs[0], denoiser)
-        cost = measure_cost(runs[0], machine, denoiser, min(options.pack, len(runs)))
+        pack, frames = min(options.pack, len(runs)), work.options.mesh.turntable
+        cost = measure_cost(runs[0], machine, denoiser, pack, frames)
     except (OptionError, RuntimeError, MemoryError) as error:
         return f"no estimate of the time: {error}"
     where = f"{machine.device} ({device_name(machine.device)}) in {machine.precision}"

@@ -24,7 +24,7 @@ from voxnerf.snapshot import Snapshot, take_snapshots, to_u8, turn_cameras
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24
+_TURNTABLE_SECONDS = 3
 _FIXED_PIXELS = 256
 _SHEET_VIEWS = 8
 _MAGNITUDE_ROWS = 8
@@ -160,27 +160,27 @@ def save_contact_sheet(path: Path, turn: Sequence[Snapshot]) -> None:
 
 
 def save_turntable(path: Path, turn: Sequence[Snapshot]) -> None:
-    """Write one turn of `TURNTABLE_FRAMES` views as MP4 (H.264), 24 per second, the front first."""
+    """Write the views of one turn as an MP4 (H.264) of three seconds, the front first."""
     with atomic(path) as partial:
         ffmpeg: Any = "FFMPEG"  # a plugin by name, which the annotation of `imopen` does not know
         with iio.imopen(partial, "w", plugin=ffmpeg) as video:
-            frames = np.stack([view.image_u8 for view in turn])
-            video.write(frames, fps=TURNTABLE_FPS, codec="libx264", macro_block_size=2, quality=8)
-        check_turntable(partial)
+            frames, fps = np.stack([view.image_u8 for view in turn]), len(turn) / _TURNTABLE_SECONDS
+            video.write(frames, fps=fps, codec="libx264", macro_block_size=2, quality=8)
+        check_turntable(partial, len(turn))
 
 
-def check_turntable(path: Path) -> None:
+def check_turntable(path: Path, n_frames: int) -> None:
     """Refuse a video that is not whole: the encoder does not say when it could not write.
 
     Raises:
         OSError: it has too few frames, or none that can be read.
     """
     try:
-        n_frames = sum(1 for _ in iio.imiter(path, plugin="FFMPEG"))
+        n_read = sum(1 for _ in iio.imiter(path, plugin="FFMPEG"))
     except (OSError, RuntimeError, StopIteration) as error:
         raise OSError(f"the turntable could not be written: {path} cannot be read back") from error
-    if n_frames != TURNTABLE_FRAMES:
-        raise OSError(f"the turntable could not be written: {path} has {n_frames} frames")
+    if n_read != n_frames:
+        raise OSError(f"the turntable could not be written: {path} has {n_read} frames of {n_frames}")
 
 
 def _repeated(gray_u8: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -179,7 +179,8 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
             f"run folder: {folder}" + (f", resuming at step {state[0]} of {run.n_steps}" if state else "")
         )
         scene, views = build_scene(run, prompts, denoiser, machine.kernel)
-        session = Session(scene, views, work.choice.profile, denoiser, folder, state, work.mesh)
+        profile, turntable = work.choice.profile, work.options.mesh.turntable
+        session = Session(scene, views, profile, denoiser, folder, state, work.mesh, turntable)
         if changes := repeat_changes(scene, folder):
             tqdm.write(f"changed by hand before, and going on so: {changes} changes, in no table")
         try:

@@ -31,7 +31,6 @@ from sjc_debiased.folder.runs import (
 from sjc_debiased.guidance import TrainedGuidance
 from sjc_debiased.making.logged import measure_step, names_of
 from sjc_debiased.making.pictures import (
-    TURNTABLE_FRAMES,
     save_contact_sheet,
     save_fixed_views,
     save_preview,
@@ -46,6 +45,7 @@ from sjc_debiased.pages.state import write_ended
 from sjc_debiased.pages.write import refresh_all, refresh_view
 from sjc_debiased.seeing import decoder_of, looking_size
 from sjc_debiased.training_state import restore_training, training_state
+from voxnerf.settings import TURNTABLE_FRAMES
 from voxnerf.snapshot import N_MESH_SNAPSHOTS, mesh_snapshots, take_snapshots, turn_cameras
 from voxnerf.surface import NoMeshError
 
@@ -77,16 +77,18 @@ class Session:
         folder: Path,
         state: tuple[int, dict] | None,
         mesh: MeshSettings,
+        turntable: int = TURNTABLE_FRAMES,
     ):
         """Take over a scene at its start, or put it into a checkpoint's state (steps done, tensors).
 
         Args:
             views: the view of every step, for the log.
+            turntable: its frames, a multiple of 24: contact sheet and mesh take some of them.
 
         Raises:
             RunError: the checkpoint is of another scene.
         """
-        self.denoiser, self.folder, self.mesh = denoiser, folder, mesh
+        self.denoiser, self.folder, self.mesh, self.turntable = denoiser, folder, mesh, turntable
         self.scene, self.views, settings = scene, views, scene.settings
         self._decode = decoder_of(scene.field, denoiser)
         self._magnitude_max = (settings.clip.end or profile.clip_end) * denoiser.channels**0.5
@@ -238,8 +240,8 @@ class Session:
         files, field, decode = RunReader(self.folder), self.scene.field, self._decode
         size = looking_size(field, self.denoiser)
         save_score_magnitude(files.score_magnitude, files.previews)
-        views = take_snapshots(field, decode, turn_cameras(size, TURNTABLE_FRAMES), upscale=2)
-        turn = list(tqdm(views, "turntable", TURNTABLE_FRAMES, unit="view", leave=False, disable=quiet))
+        views = take_snapshots(field, decode, turn_cameras(size, self.turntable), upscale=2)
+        turn = list(tqdm(views, "turntable", self.turntable, unit="view", leave=False, disable=quiet))
         save_contact_sheet(files.contact_sheet, turn)
         save_turntable(files.turntable, turn)
         n_parts = 2 * N_MESH_SNAPSHOTS  # the surface takes about as long as its views

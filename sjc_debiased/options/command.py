@@ -23,7 +23,7 @@ from sjc_debiased.settings import (
     VSDModel,
     Weighting,
 )
-from voxnerf.settings import N_FACES, TEXTURE_SIZE, BackgroundMapping, Kernel, Start
+from voxnerf.settings import N_FACES, TEXTURE_SIZE, TURNTABLE_FRAMES, BackgroundMapping, Kernel, Start
 
 ClipKind = Literal["none", "static", "dynamic"]
 MeshFormat = Literal["glb", "ply", "obj"]
@@ -194,7 +194,7 @@ class SJCOptions:
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """The mesh that a run leaves."""
+    """The turntable and the mesh that a run leaves."""
 
     mesh: Annotated[tuple[MeshFormat, ...], arg(metavar="{glb,ply,obj}")] = ("glb",)
     """Mesh formats to write."""
@@ -204,6 +204,8 @@ class MeshOptions:
     """At most so many triangles."""
     mesh_texture: Annotated[int, arg(name="mesh.texture")] = TEXTURE_SIZE
     """Pixels of the texture's sides; 0 for colors of vertices alone."""
+    turntable: int = TURNTABLE_FRAMES
+    """Frames of the turntable, which takes three seconds: a multiple of 24. Fewer make a sweep shorter."""
 
 
 @dataclass(frozen=True)

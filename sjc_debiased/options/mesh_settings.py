@@ -1,4 +1,4 @@
-"""What a mesh is to be: its level, its size, its files. Imports nothing heavy."""
+"""What a mesh is to be: its level, its size, its files; and how long a turntable. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from voxnerf.settings import N_FACES, TEXTURE_SIZE
 
 _FACES = (100, 10_000_000)
 _TEXTURE = (64, 8192)
+_FRAMES, _MOST_FRAMES = 24, 720
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ DEFAULT_MESH = MeshSettings()
 
 
 def settings_of(options: MeshOptions) -> MeshSettings:
-    """Return the settings that a run's options ask for.
+    """Return the settings of the mesh that a run's options ask for.
 
     Raises:
-        OptionError: an option is out of range.
+        OptionError: an option is out of range, the turntable's too.
     """
+    if not 0 < options.turntable <= _MOST_FRAMES or options.turntable % _FRAMES:
+        raise OptionError(
+            f"--turntable must be a multiple of {_FRAMES} from {_FRAMES} to {_MOST_FRAMES}, as contact "
+            f"sheet and mesh take some of its frames. It is {options.turntable}. Choose another."
+        )
     return mesh_settings(options.mesh_level, options.mesh_faces, options.mesh_texture, options.mesh)
 
 

@@ -43,6 +43,7 @@ from sjc_debiased.folder.runs import FINISHED, GALLERY, VIEW, VIEWER
 from sjc_debiased.making.pictures import check_turntable
 from tests.faults.disks import FILLER, NOT_ALLOWED, fill_disk, limit_file_size, mount_small_disk
 from tests.faults.moments import Moments, die, failing
+from voxnerf.settings import TURNTABLE_FRAMES
 
 N_STEPS = 40
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)
@@ -93,7 +94,7 @@ def remains(root: Path) -> dict[str, bytes]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock" and not of_pages(p)):
         name = str(path.relative_to(folder))
         if name == "turntable.mp4":  # it has a clock of its own
-            check_turntable(path)
+            check_turntable(path, TURNTABLE_FRAMES)
         elif name not in ("options.json", FINISHED):  # times
             kept[name] = path.read_bytes()
     return kept
