@@ -77,7 +77,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
         if code not in (0, 1):
             return code
         worst = max(worst, code)
-    parts = {"a_lpips"} | ({"success"} if choice.name == "menagerie" else set())
+    parts = {"a_lpips_vgg"} | ({"success"} if choice.name == "menagerie" else set())
     device = "cpu" if o.device == "auto" else o.device
     for framework in can:
         measure.main(root / framework.name, tuple(p for p in measure.PARTS if p not in parts), device=device)

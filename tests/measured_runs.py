@@ -16,7 +16,7 @@ def made_up_run(root, number, prompt, preset, seed, success):
     curve = list(np.cos(np.deg2rad(3.6 * np.arange(100))))
     metrics = {
         "version": VERSION,
-        "parts": ["a_lpips", "a_lpips_published", "clip", "success"],
+        "parts": ["a_lpips_alex", "a_lpips_vgg", "a_lpips_published", "clip", "success"],
         "clip_model": "menagerie",
         "clip_weights": "c11c11c11c11",
         "judge": "1ad9e1ad9e1a",

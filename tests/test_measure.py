@@ -41,17 +41,19 @@ def test_what_is_left_out_can_be_measured_later(monkeypatch, finished_run):
         lambda images, net, protocol="closed", device="cpu": asked.append((net, protocol)) or 0.5,
     )
     others = ("clip", "success")
-    measuring.main(finished_run.parent, ("a_lpips_published", *others))
-    assert asked == ["run", ("vgg", "closed"), ("alex", "closed")]
+    measuring.main(finished_run.parent, ("a_lpips_vgg", "a_lpips_published", *others))
+    assert asked == ["run", ("alex", "closed")]
     first = json.loads((finished_run / METRICS).read_text())
-    assert first["parts"] == ["a_lpips"]
-    assert first["lpips_vgg"] == first["lpips_alex"] == sha256(WEIGHTS / "judge" / WEIGHTS_FILE)[:12]
-    assert "a_lpips_vgg_published" not in first
+    assert first["parts"] == ["a_lpips_alex"]
+    digest = sha256(WEIGHTS / "judge" / WEIGHTS_FILE)[:12]
+    assert first["lpips_alex"] == digest
+    assert not {"a_lpips_vgg", "lpips_vgg", "a_lpips_vgg_published"} & first.keys()
     asked.clear()
     measuring.main(finished_run.parent, others)
-    assert asked == ["run", ("vgg", "published")]
-    parts = ["a_lpips", "a_lpips_published"]
-    both = {"parts": parts, "a_lpips_vgg_published": 0.5, "commits": dict.fromkeys(parts, "abc-dirty")}
+    assert asked == ["run", ("vgg", "closed"), ("vgg", "published")]
+    parts = ["a_lpips_alex", "a_lpips_vgg", "a_lpips_published"]
+    both = {"a_lpips_vgg": 0.5, "lpips_vgg": digest, "a_lpips_vgg_published": 0.5}
+    both |= {"parts": parts, "commits": dict.fromkeys(parts, "abc-dirty")}
     assert json.loads((finished_run / METRICS).read_text()) == first | both
     asked.clear()
     measuring.main(finished_run.parent, others)

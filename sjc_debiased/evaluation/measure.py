@@ -29,8 +29,9 @@ from sjc_debiased.pages.write import refresh_view
 from sjc_debiased.refusals import refusals
 
 VERSION = 4  # of what is measured and how; older files are measured again
-Part = Literal["a_lpips", "a_lpips_published", "clip", "success"]
-PARTS: tuple[Part, ...] = ("a_lpips", "a_lpips_published", "clip", "success")
+Part = Literal["a_lpips_alex", "a_lpips_vgg", "a_lpips_published", "clip", "success"]
+PARTS: tuple[Part, ...] = ("a_lpips_alex", "a_lpips_vgg", "a_lpips_published", "clip", "success")
+_NETS: dict[Part, Net] = {"a_lpips_alex": "alex", "a_lpips_vgg": "vgg"}
 
 
 def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu") -> dict:
@@ -54,9 +55,9 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
-    if "a_lpips" in parts:
-        for net in ("vgg", "alex"):
-            found[f"a_lpips_{net}"] = a_lpips(images, net, device=device)
+    for part, net in _NETS.items():
+        if part in parts:
+            found[part] = a_lpips(images, net, device=device)
             found[f"lpips_{net}"] = _backbone_digest(net)
     if "a_lpips_published" in parts:
         found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published", device)
@@ -112,8 +113,8 @@ def main(
 
     Args:
         run_root: parent of the run folders.
-        skip: what to leave out. The judge knows only the menagerie: skip success for other models. The
-            published protocol of A-LPIPS takes longer than all the rest.
+        skip: what to leave out. The judge knows only the menagerie: skip success for other models. On a
+            CPU the two parts of A-LPIPS with VGG take far longer than all the rest.
         clip: folder or hub name of the CLIP that compares images with prompts; menagerie: its own.
         device: cpu or cuda, for the pictures, LPIPS and CLIP.
     """
