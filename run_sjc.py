@@ -165,9 +165,9 @@ def _is_finished(folder: Path | None, run: Resolved) -> bool:
     if folder is None or not is_finished(folder, run):
         return False
     print(
-        f"finished already: {folder}. Another mesh: python -m sjc_debiased.export {folder}. More steps: "
-        f"--n_steps N --schedule_steps {run.settings.schedule_steps}. To make it again, move or delete that "
-        "folder."
+        f"finished already: {folder}. Its pictures and its turntable stay as they are. Another mesh: python "
+        f"-m sjc_debiased.export {folder}. More steps: --n_steps N --schedule_steps "
+        f"{run.settings.schedule_steps}. To make it again, move or delete that folder."
     )
     return True
 

@@ -68,7 +68,7 @@ def test_the_table_comes_out_of_runs(compared, eps_folder, bert_folder, tmp_path
         assert run.result.get("clipped_share") == (None if row["preset"] == framework.presets[0] else 1)
     form = {name: RunReader(next((runs / name).glob("0*"))).options["guidance_form"] for name in SOME}
     assert form == {"sds": "sds", "vsd": "vsd", "magic3d": "sds"}
-    figures = {p.stem for p in (out / "figures").glob("*.png")}
+    figures = {p.stem for p in (out / "figures").glob("*.jpg")}
     assert figures == {*SOME, "fig_15"}
     text = (out / "frameworks.md").read_text()
     assert "Finding" not in text

@@ -90,7 +90,7 @@ def test_every_row_is_labelled(runs, monkeypatch):
 
 def test_each_figure_has_one_title_and_says_how_its_prompts_were_chosen(runs, tmp_path):
     made = write_figures(runs, tmp_path, "made by a test")
-    assert [figure.name for figure in made] == ["fig_6.png", "fig_5.png", "fig_3.png", "fig_15.png"]
+    assert [figure.name for figure in made] == ["fig_6.jpg", "fig_5.png", "fig_3.png", "fig_15.jpg"]
     assert len({figure.title for figure in made}) == 4
     readme = (tmp_path / "README.md").read_text()
     for figure in made:

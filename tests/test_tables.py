@@ -148,9 +148,12 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
         assert "`python -m sjc_debiased.evaluation.results runs out` at commit 123456123456 (dirty)" in text
         assert "of toy, commit abcdefabcdef; measured at commit fedcbafedcba, fedcbafedcba (dirty)" in text
         assert "judge 1ad9e1ad9e1a, CLIP c11c11c11c11, LPIPS VGG unknown" in text
-    for path in (outs[0] / "figures").glob("*.png"):
+    pictures = [p for p in (outs[0] / "figures").iterdir() if p.suffix != ".md"]
+    assert {p.suffix for p in pictures} == {".jpg", ".png"}
+    for path in pictures:
         with Image.open(path) as picture:
-            assert "abcdefabcdef" in picture.text["Description"], path
+            about = picture.text["Description"] if path.suffix == ".png" else picture.info["comment"].decode()
+            assert "abcdefabcdef" in about, path
     assert "abcdefabcdef" in (outs[0] / "figures/README.md").read_text()
 
 

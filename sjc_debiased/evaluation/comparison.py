@@ -15,7 +15,7 @@ from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import Figure, course, strip, write_captions
 from sjc_debiased.evaluation.intervals import NONE, number, percent
 from sjc_debiased.evaluation.tables import Table, faces
-from sjc_debiased.making.pictures import write_png
+from sjc_debiased.making.pictures import write_jpeg
 from sjc_debiased.options.presets import PresetName
 
 _LATENT, _PIXEL = "a latent model (--model menagerie, sd15)", "a pixel model (--model DeepFloyd/IF-I-XL-v1.0)"
@@ -133,15 +133,15 @@ def write_figures(found: dict[str, list[Measured]], folder: Path, made_by: str) 
     for f in (f for f in COMPARED if f.name in found):
         drawn = strip(found[f.name], f.presets)
         if drawn:
-            write_png(folder / f"{f.name}.png", drawn[0], made_by)
-            made.append(Figure(f"{f.name}.png", f.title, f"Views over 360°. Prompts: {drawn[1]}."))
+            write_jpeg(folder / f"{f.name}.jpg", drawn[0], made_by)
+            made.append(Figure(f"{f.name}.jpg", f.title, f"Views over 360°. Prompts: {drawn[1]}."))
         chosen, rule = examples(found[f.name], f.presets, 1)
         if f.name == _COURSE_OF and chosen:
             one = {r.preset: r for r in found[f.name] if (r.prompt, r.seed) == chosen[0]}
             courses = np.concatenate([course(one[preset]) for preset in f.presets])
-            write_png(folder / "fig_15.png", courses, made_by)
+            write_jpeg(folder / "fig_15.jpg", courses, made_by)
             caption = f"{chosen[0][0]}, seed {chosen[0][1]} ({rule}): what training saw."
-            made.append(Figure("fig_15.png", "How an object of Magic3D comes into being (Fig. 15)", caption))
+            made.append(Figure("fig_15.jpg", "How an object of Magic3D comes into being (Fig. 15)", caption))
     write_captions(made, folder, made_by)
     return made
 

@@ -11,7 +11,7 @@ import numpy as np
 from sjc_debiased.evaluation.collect import Measured
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.folder.runs import steps_of
-from sjc_debiased.making.pictures import halved, labelled, read_picture, turn_of, write_png
+from sjc_debiased.making.pictures import halved, labelled, read_picture, turn_of, write_jpeg, write_png
 
 STRIPS = {
     "fig_6": ("SJC and D-SDS from the same prompts and seeds (Figs. 6, 12)", ("sjc", "dsds")),
@@ -113,9 +113,9 @@ def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[Figu
     for name, (title, presets) in STRIPS.items():
         drawn = strip(runs, presets)
         if drawn:
-            write_png(folder / f"{name}.png", drawn[0], made_by)
+            write_jpeg(folder / f"{name}.jpg", drawn[0], made_by)
             caption = f"Views over 360°, the front first. Prompts: {drawn[1]}."
-            made.append(Figure(f"{name}.png", title, caption))
+            made.append(Figure(f"{name}.jpg", title, caption))
     if any("clip" in r.metrics and r.preset in CURVES for r in runs):
         similarity_curves(runs, CURVES, folder / "fig_5.png", made_by)
         caption = "Mean CLIP similarity to the prompt of each view, by azimuth."
@@ -126,9 +126,9 @@ def write_figures(runs: list[Measured], folder: Path, made_by: str) -> list[Figu
         write_png(folder / "fig_3.png", magnitudes(one), made_by)
         title = "What clipping takes from the score over a run (Fig. 3)"
         made.append(Figure("fig_3.png", title, f"{of}, from the first step on the left to the last."))
-        write_png(folder / "fig_15.png", course(one), made_by)
+        write_jpeg(folder / "fig_15.jpg", course(one), made_by)
         title = "How an object comes into being (Fig. 15)"
-        made.append(Figure("fig_15.png", title, f"{of}: what training saw."))
+        made.append(Figure("fig_15.jpg", title, f"{of}: what training saw."))
     write_captions(made, folder, made_by)
     return made
 

@@ -210,7 +210,7 @@ def write_png(path: Path, image_u8: np.ndarray, description: str = "") -> None:
         iio.imwrite(partial, image_u8, extension=".png", pnginfo=about)
 
 
-def write_jpeg(path: Path, image_u8: np.ndarray) -> None:
-    """Write a JPEG for the eye atomically, at quality 90: a tenth of a PNG's bytes."""
+def write_jpeg(path: Path, image_u8: np.ndarray, description: str = "") -> None:
+    """Write a JPEG for the eye atomically, a tenth of a PNG's bytes, with a description as its comment."""
     with atomic(path) as partial:
-        iio.imwrite(partial, image_u8, extension=".jpg", quality=90)
+        iio.imwrite(partial, image_u8, extension=".jpg", quality=90, comment=description.encode())
