@@ -33,7 +33,7 @@ def main(
         host: address to listen at; 0.0.0.0 for whoever reaches this machine.
         port: to listen at. (default: the first free one from 7860)
     """
-    check_extra("app.py", "gradio", "app")
+    check_extra("app.py", "gradio")
     check_address("--host", host)
     from sjc_debiased.watching.app_page import build_page, serve
     from sjc_debiased.watching.pair import pair_maker

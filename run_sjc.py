@@ -29,6 +29,7 @@ from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options.extras import check_watching
 from sjc_debiased.options.forms import clip_rule
 from sjc_debiased.options.mesh_settings import settings_of
+from sjc_debiased.options.rules import check_kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,26 +76,27 @@ def run(options: Options, command: list[str]) -> int:
 
     options = _packed(options)
     basic, machine_options, mesh = options.basic, options.machine, settings_of(options.mesh)
-    check_watching(options.watch, machine_options.pack)
+    check_watching(options.watch, machine_options.at_a_time)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     local, resume = machine_options.local_files_only, machine_options.resume
     print(f"model: {choice.name} ({choice.why})")
     wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
+    check_kept(basic.prompt, options.method.keep, removes=wanted[0].prompting.masked_lm is not None)
     for resolved in wanted:
         check_words(resolved.prompt, choice)
         check_guidance(resolved.guidance.guidance_form, choice)
-    check_memory(wanted[0].field.resolution, min(machine_options.pack, len(wanted)))
+    check_memory(wanted[0].field.resolution, min(machine_options.at_a_time, len(wanted)))
     if resume:
         check_same_options(resume, wanted[0])
-    if not basic.dry_run:
-        check_run_root(resume or basic.run_root, wanted, resumed=resume is not None)
 
     index = RunIndex(basic.run_root)
     folders = {r: resume or index.find(r, machine.wanted_precision) for r in wanted}
     if not basic.dry_run:
         _look_into(folders, index)
     todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
+    if todo and not basic.dry_run:
+        check_run_root(resume or basic.run_root, todo, resumed=resume is not None)
     done = [folder for r in wanted if r not in todo and (folder := folders[r])]
     exported = [_export(folder, options.mesh, machine) for folder in done]
     if not todo:
@@ -136,7 +138,7 @@ def _numbers(run: Resolved, choice: Choice) -> dict[str, Any]:
 def _packed(options: Options) -> Options:
     """Return options whose seeds to rank are optimised together, unless that is asked for otherwise."""
     n, machine = options.basic.best_of, options.machine
-    together = n and machine.pack == 1 and not options.watch.viewer
+    together = n and machine.pack is None and not options.watch.viewer
     return replace(options, machine=replace(machine, pack=n)) if together else options
 
 

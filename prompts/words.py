@@ -6,13 +6,14 @@ parser: it is the last word of a noun phrase, and a noun phrase ends at a prepos
 article, or a participle ("munching", "dressed"). A participle may also stand before its noun ("a cute
 smiling cat"): then both readings' nouns are kept, because keeping a word too many costs little and losing
 the subject costs the object. "A DSLR photo of a dog" is a photo of its subject: the phrase after it is
-searched too.
+searched too. "A cat, photorealistic" and "a happy, fluffy cat" read alike, so what stands before a comma or a
+dash is kept as well as what stands at the end.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ARTICLES = frozenset("a an the".split())
 _BOUNDARIES = frozenset(
@@ -20,6 +21,9 @@ _BOUNDARIES = frozenset(
     "into like as that which who and or wearing made standing sitting".split()
 )
 _JOINERS = frozenset("and or".split())
+_SIGNS = {"&": "and", "+": "and"}
+_CHUNK = r"\S+?(?:[,;:]+(?=[^\W\d_])|(?!\S))"  # up to white space, or to a comma that a letter follows
+_DANGLING = " ,;:-–—|/&+"
 _POSTURES = frozenset("made standing sitting".split())
 _NOUNS_LIKE_PARTICIPLES = frozenset(
     "building painting drawing duckling gosling dumpling darling sibling viking string ceiling wedding "
@@ -41,14 +45,17 @@ class Word:
 def split_words(prompt: str) -> list[Word]:
     """Return the words of a prompt in order; apostrophes and hyphens belong to their word.
 
-    A word's span takes the punctuation that touches it, up to the next white space.
+    A word's span takes the punctuation that touches it, and a dash that stands by itself after it.
     """
-    words = []
-    for chunk in re.finditer(r"\S+", prompt):
+    words: list[Word] = []
+    for chunk in re.finditer(_CHUNK, prompt):
         text = chunk.group().strip("\"“”‘’'.,;:!?()[]{}…").lower()
-        if text:
+        text = _SIGNS.get(text, text)
+        if any(character.isalnum() for character in text):
             comma = chunk.group()[-1] in ",;:."
             words.append(Word(text, chunk.start(), chunk.end(), comma))
+        elif words:
+            words[-1] = replace(words[-1], end=chunk.end(), comma_after=True)
     return words
 
 
@@ -58,7 +65,7 @@ def without(prompt: str, dropped: set[str]) -> str:
     Their punctuation goes with them; the rest keeps its spelling. No comma is left dangling.
     """
     kept = [prompt[w.start : w.end] for w in split_words(prompt) if w.text not in dropped]
-    return " ".join(kept).strip(" ,;:") if dropped else prompt
+    return " ".join(kept).strip(_DANGLING) if dropped else prompt
 
 
 def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
@@ -89,7 +96,7 @@ def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
         if not gone_after:
             left.insert(0, prompt[words[i].start : words[i].end])
             follows = text
-    return " ".join(left).strip(" ,;:") if dropped else prompt
+    return " ".join(left).strip(_DANGLING) if dropped else prompt
 
 
 def _describes(words: list[Word], i: int, needed: set[str]) -> bool:
@@ -137,8 +144,11 @@ def _subjects(words: list[Word]) -> list[str]:
             if text not in _JOINERS:
                 last = text
             i += 1
-            if words[i - 1].comma_after and not _goes_on_after_comma(words, i):
-                break
+            if words[i - 1].comma_after:
+                if not _goes_on_after_comma(words, i):
+                    break
+                if last is not None and not _is_participle(last):
+                    readings.append(last)
         if last is not None and not (readings and _is_participle(last)):
             readings.append(last)
         if last not in _PICTURES:

@@ -7,8 +7,8 @@
 # results/MODEL-SUITE/frameworks/. More in docs/frameworks.md.
 # More options go to run_prompts.sh; presets, prompts and the folder of the runs are set here.
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
-# The same command goes on where it stopped. Results go to results/MODEL-SUITE/, over what is
-# there; labels in results/MODEL-SUITE/labels are counted in.
+# The same command goes on where it stopped. Results go to results/MODEL-SUITE/ (with --n_steps N to
+# results/MODEL-SUITE-Nsteps/), over what is there; labels in results/MODEL-SUITE/labels are counted in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -19,14 +19,24 @@ for word in "$@"; do
     rest=()
     for word in "$@"; do if [ "$word" != --frameworks ]; then rest+=("$word"); fi; done
     python scripts/get_lpips_backbones.py || echo "torchvision's own cache or download will have to do" >&2
-    exec python -m sjc_debiased.compare_frameworks "${rest[@]}"
+    exec python -m sjc_debiased.compare_frameworks ${rest[@]+"${rest[@]}"}
   fi
 done
-model=menagerie suite= rest=() device=()
+words=()
+for word in "$@"; do  # --run-root=X and --run_root X are the same option
+  case $word in
+    --*=*) body=${word%%=*} body=${body#--}; words+=("--${body//-/_}" "${word#*=}") ;;
+    --*) body=${word#--}; words+=("--${body//-/_}") ;;
+    *) words+=("$word") ;;
+  esac
+done
+set -- ${words[@]+"${words[@]}"}
+model=menagerie suite= steps= rest=() device=()
 while [ $# -gt 0 ]; do
   case $1 in
     --model) model=${2:?--model needs a value}; shift 2 ;;
     --suite) suite=${2:?--suite needs a value}; shift 2 ;;
+    --n_steps) steps=-${2:?--n_steps needs a value}steps; rest+=("$1" "$2"); shift 2 ;;
     --device) rest+=("$1" "${2:?--device needs a value}"); if [ "$2" != auto ]; then device=(--device "$2"); fi; shift 2 ;;
     --presets | --limit | --run_root | --plan | --shard)
       echo "reproduce_tables.sh runs whole tables. Received $1. Leave it out, or use scripts/run_prompts.sh." >&2
@@ -37,7 +47,7 @@ done
 if [ -z "$suite" ]; then
   if [ "$model" = menagerie ]; then suite=menagerie; else suite=dsds70; fi
 fi
-name="${model//\//-}-$(basename "$suite" .json)"
+name="${model//\//-}-$(basename "$suite" .json)$steps"
 skip=(--skip success) clip=(--clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K)
 if [ "$model" = menagerie ]; then
   skip=() clip=()
@@ -51,14 +61,14 @@ fi
 python scripts/get_lpips_backbones.py || echo "torchvision's own cache or download will have to do" >&2
 
 sweep() {  # 1 means that some runs failed, which the tables survive; refusals and Ctrl-C stop here
-  scripts/run_prompts.sh --model "$model" --suite "$suite" --run_root "runs/$name" "${rest[@]}" "$@" || {
+  scripts/run_prompts.sh --model "$model" --suite "$suite" --run_root "runs/$name" --alike ${rest[@]+"${rest[@]}"} "$@" || {
     code=$?
     if [ "$code" -ne 1 ]; then exit "$code"; fi
   }
 }
 sweep --presets sjc,dsds,score-only,prompt-only,dsds-preserved
 sweep --presets static-low,static-high --limit 12
-python -m sjc_debiased.evaluation.measure "runs/$name" "${skip[@]}" "${clip[@]}" "${device[@]}"
+python -m sjc_debiased.evaluation.measure "runs/$name" ${skip[@]+"${skip[@]}"} ${clip[@]+"${clip[@]}"} ${device[@]+"${device[@]}"}
 labels=()
 if [ -e "results/$name/labels/labels.json" ]; then labels=(--labels "results/$name/labels"); fi
-python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "${labels[@]}"
+python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" ${labels[@]+"${labels[@]}"}

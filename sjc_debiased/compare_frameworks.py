@@ -22,7 +22,7 @@ _OURS = ("presets", "guidance_form", "weighting", "timesteps", "vsd_model", "pla
 class CompareOptions:
     """Run every framework that the model can by itself, with score debiasing, and with D-SDS, and compare.
 
-    Every other option of a sweep holds too, --seeds and --n_steps among them.
+    Every other option of a sweep holds too, --seeds among them.
     """
 
     model: str = "menagerie"
@@ -31,6 +31,8 @@ class CompareOptions:
     """Of prompts; menagerie for the menagerie, else dsds70."""
     limit: int = 4
     """Only the first so many prompts."""
+    n_steps: int | None = None
+    """Steps of every run; they have a folder of their own, MODEL-SUITE-Nsteps. The framework's without it."""
     only: tuple[str, ...] = ()
     """Names of frameworks; all without it."""
     device: str = "auto"
@@ -46,7 +48,8 @@ def words_of(framework: Compared, o: CompareOptions, root: Path, rest: list[str]
     words = ["--presets", ",".join(framework.presets), *framework.options]
     if framework.name == "vsd" and o.model == "menagerie":
         words += ["--vsd_model", "copy"]  # it attends too little for a LoRA on its attention
-    words += ["--model", o.model, "--suite", _suite(o), "--limit", str(o.limit), "--device", o.device]
+    words += ["--model", o.model, "--suite", _suite(o), "--alike", "--limit", str(o.limit)]
+    words += ["--device", o.device, *(["--n_steps", str(o.n_steps)] if o.n_steps else [])]
     return [*words, "--run_root", str(root / framework.name), *rest]
 
 
@@ -123,7 +126,8 @@ def _suite(o: CompareOptions) -> str:
 
 
 def _places(o: CompareOptions) -> tuple[Path, Path]:
-    name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}"
+    steps = f"-{o.n_steps}steps" if o.n_steps else ""
+    name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}{steps}"
     default = Path(name) / "frameworks"
     return o.run_root or "runs" / default, o.out or "results" / default
 

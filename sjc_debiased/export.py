@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,7 +137,7 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
             f"RUN must be a run folder. {folder} has no readable options.json. Name a folder that run_sjc.py "
             "made, as in runs/00000-dsds-a-smiling-cat-seed0."
         )
-    with locked(folder):
+    with locked(folder) if options.out is None else nullcontext():
         checkpoint = reader.checkpoint
         if checkpoint is None:
             raise RunError(
@@ -149,7 +150,8 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
         else:
             place = _free_place(options.out, settings.formats)
         made = _make(folder, options.device, place, settings, record=options.out is None)
-        refresh_view(folder)
+        if options.out is None:
+            refresh_view(folder)
     names = ", ".join(str(place.with_name(f"{place.name}.{ending}")) for ending in settings.formats)
     print(f"{names}: {made['faces']:,} faces at level {made['level']:.4g}, IoU {made['iou']:.2f}")
 

@@ -17,6 +17,7 @@ from sjc_debiased.pages.state import STATES, state_of
 from sjc_debiased.refusals import refusals
 
 _MOST_CHARACTERS = 240
+_OURS = "<title>All runs</title>"  # of `templates/gallery.html`
 _SHEET = (8, 2)
 _PANELS = (5, 1)
 _FIXED = (4, 1)
@@ -27,12 +28,22 @@ def write_gallery(run_root: Path) -> int:
     """Write `index.html` of a parent of run folders; return how many it shows.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written. RunError: there is a page of that name that is no gallery.
     """
+    place = run_root / GALLERY
+    if (
+        place.exists()
+        and (there := place.read_text(encoding="utf-8", errors="replace"))
+        and _OURS not in there
+    ):
+        raise RunError(
+            f"a gallery takes the place of no page but its own. {place} is another. Move it, or make runs in "
+            "another folder with --run_root."
+        )
     cards = [card_of(folder) for folder in reversed(run_folders(run_root))]
     options = {name: sorted({card[name] for card in cards if card[name]}) for name in ("preset", "model")}
     options["state"] = [name for name in STATES if any(card["state"].name == name for card in cards)]
-    write_page(run_root / GALLERY, "gallery.html", {"cards": cards, "options": options})
+    write_page(place, "gallery.html", {"cards": cards, "options": options})
     return len(cards)
 
 

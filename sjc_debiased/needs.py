@@ -61,7 +61,7 @@ def packages() -> Line:
         if _numbers(found) < _numbers(floor):
             wrong.append(f"{name} is {found}, and must be {floor} or newer")
     if wrong:
-        remedy = "Run `pip install -r requirements.txt`, or `pip install --upgrade sjc-debiased`."
+        remedy = "Run `pip install --upgrade -r requirements.txt`."
         return Line("packages", "MISSING", "; ".join(wrong) + ".", remedy)
     shown = ", ".join(f"{name} {metadata.version(name)}" for name in _SHOWN)
     return Line("packages", "OK", f"sjc-debiased {__version__}, {shown}, and all others")

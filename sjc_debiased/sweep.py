@@ -86,6 +86,8 @@ class SweepOptions:
     """Which part of the work this process does, as in 2/4: for job arrays."""
     plan: Annotated[bool, arg(help_behavior_hint="")] = False
     """Print the plan and what it costs in hours, by a few steps that are timed now, and stop."""
+    alike: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Refuse a suite that sets options of its own for a prompt: tables pool runs that were made alike."""
     run: OmitArgPrefixes[Options] = Options(Basic(prompt=(), seeds="0,1,2"))
     """Of every run; what is given here comes before what the suite says."""
 
@@ -134,8 +136,13 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     _check(o.run)
     mesh = settings_of(o.run.mesh)
     suite = load_suite(o.suite)
+    if o.alike and (own := [entry.prompt for entry in suite.prompts if entry.settings]):
+        raise OptionError(
+            f"tables pool runs that were made alike. {suite.name} sets options for {own[0]!r} alone. "
+            "Take another suite, or make its runs with scripts/run_prompts.sh."
+        )
     part, parts = _shard(o.shard)
-    check_watching(o.run.watch, machine_options.pack)
+    check_watching(o.run.watch, machine_options.at_a_time)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     weights = identify(choice, machine_options.local_files_only)
@@ -160,7 +167,9 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
         begun += [folder] if folder else []
     machine = keep_precision(machine, begun)
     options = replace(o.run, basic=replace(basic, run_root=basic.run_root.resolve()))
-    return Plan(Work(tuple(todo), machine, choice, options, mesh, tuple(command)), n_finished, refused)
+    faceless = frozenset(entry.prompt for entry in suite.prompts if not entry.face)
+    work = Work(tuple(todo), machine, choice, options, mesh, tuple(command), faceless=faceless)
+    return Plan(work, n_finished, refused)
 
 
 def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:

@@ -16,4 +16,4 @@ def read_json(path: Path):
     """
     if path.stat().st_size > LIMIT_BYTES:
         raise ValueError(f"{path.name} is larger than {LIMIT_BYTES} bytes")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -121,7 +121,7 @@ def main(run: tyro.conf.Positional[Path], host: str = LOOPBACK, device: str = "c
         host: address to listen at; 0.0.0.0 for whoever reaches this machine.
         device: cpu or cuda, for the pictures.
     """
-    check_extra("the viewer", "viser", "viewer")
+    check_extra("the viewer", "viser")
     check_address("--host", host)
     reader = RunReader(run)
     n_steps = reader.options["n_steps"]  # refuses what is no run

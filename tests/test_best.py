@@ -112,10 +112,14 @@ def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command
 
 @pytest.mark.parametrize(
     ("given", "pack"),
-    [({"best_of": 3}, 3), ({"best_of": 3, "pack": 2}, 2), ({"best_of": 3, "viewer": True}, 1), ({}, 1)],
+    [
+        ({"best_of": 3} | its, pack)
+        for its, pack in (({}, 3), ({"pack": 2}, 2), ({"pack": 1}, 1), ({"viewer": True}, 1))
+    ]
+    + [({}, 1)],
 )
 def test_seeds_are_optimised_together_unless_another_pack_is_asked_for(given, pack):
-    assert run_sjc._packed(options(prompt=("a cat",), **given)).machine.pack == pack
+    assert run_sjc._packed(options(prompt=("a cat",), **given)).machine.at_a_time == pack
 
 
 def test_an_interrupted_one_goes_on_and_ranks_at_its_end(command, judged, monkeypatch):

@@ -220,6 +220,11 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
         (["--device", "tpu"], "--device must be auto, cpu, cuda"),
         (["--run_root", "/proc/nowhere"], "must be writable"),
         (["--score_thres", "x"], "--score_thres takes a number"),
+        (["--keep", "cat"], "This run removes none. Add --prompt_debias"),
+        (
+            ["--debias", "--keep", "Cat", "big eyes"],
+            "No prompt has 'big eyes' as a word. Take some of a, cat, smiling.",
+        ),
     ],
 )
 def test_refusals(command, capsys, monkeypatch, arguments, message):

@@ -235,6 +235,7 @@ REFUSED = [
     ({"preset": "dsds", "clip_start": 9.0}, "would fall from 9 to 8"),
     ({"preset": "dsds", "clip_end": float("inf")}, "--clip.end must be a positive number"),
     ({"clip_start": 1.0}, "This run does not clip"),
+    ({"preset": "static-low", "clip_start": 3.0, "clip_end": 9.0}, "a static clip has one bound"),
 ]
 
 

@@ -136,6 +136,8 @@ def test_out_writes_elsewhere_and_overwrites_nothing(run, tmp_path, capsys):
     assert export.main([str(run), "--out", str(tmp_path / "dog.obj")]) == 2
     assert "--format obj" in capsys.readouterr().err
     assert files_in(run) == before
+    with locked(run):  # its folder is only read
+        assert export.main([str(run), *SMALL, "--out", str(tmp_path / "pig")]) == 0
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,11 @@ def test_bad_folders_are_refused(tmp_path, run, eps_folder, capsys):
     write_json(gone / "options.json", options)
     assert export.main([str(gone)]) == 2
     assert "have changed since" in capsys.readouterr().err
+    options["resolved"]["model"] = "someone/model"
+    write_json(gone / "options.json", options)
+    assert export.main([str(gone)]) == 2
+    assert "someone/model, which made" in (said := capsys.readouterr().err)
+    assert "the hub is silent. Connect" in said
 
 
 def test_the_command_is_light_until_it_works():

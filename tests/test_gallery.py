@@ -92,6 +92,17 @@ def test_a_folder_without_runs_is_refused(tmp_path):
         main(tmp_path)
 
 
+def test_a_page_that_is_no_gallery_stays(tmp_path):
+    page_run(tmp_path)
+    (tmp_path / GALLERY).write_text("<h1>my site</h1>")
+    with pytest.raises(RunError, match="a gallery takes the place of no page but its own"):
+        main(tmp_path)
+    assert (tmp_path / GALLERY).read_text() == "<h1>my site</h1>"
+    (tmp_path / GALLERY).unlink()
+    main(tmp_path)
+    main(tmp_path)
+
+
 def test_a_gallery_that_cannot_be_written_stops_no_run(command, monkeypatch, capsys):
     def fail(*_):
         raise OSError("read-only")

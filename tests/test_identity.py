@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sjc_debiased.folder.identity import RunIndex, find_or_create_run, find_run, is_finished
+from sjc_debiased.folder.identity import RunIndex, extend_run, find_or_create_run, find_run, is_finished
 from sjc_debiased.folder.runs import FINISHED, write_json
 from sjc_debiased.making.prepare import keep_precision
 from sjc_debiased.models.machine import Machine
@@ -82,6 +82,17 @@ def test_more_steps_go_on_where_the_schedule_is_the_same(tmp_path):
     assert RunIndex(tmp_path).find(of(n_steps=90)) is None
     assert RunIndex(tmp_path).other_schedules(of(n_steps=90)) == [(folder, 60)]
     assert RunIndex(tmp_path).find(of(n_steps=30, schedule_steps=60)) is None
+
+
+def test_of_two_folders_the_one_that_is_further_goes_on(tmp_path):
+    longer = of(n_steps=90, schedule_steps=60)
+    folder = begin(tmp_path, of(n_steps=60))
+    extend_run(folder, longer)
+    (folder / FINISHED).write_text("{}")
+    shorter = begin(tmp_path, of(n_steps=60))
+    assert shorter != folder
+    assert RunIndex(tmp_path).find(longer) == folder
+    assert RunIndex(tmp_path).find(of(n_steps=60)) == shorter
 
 
 def test_an_extended_run_equals_one_of_that_length(command, tmp_path, capsys):

@@ -141,11 +141,26 @@ def test_what_a_killed_process_left_half_done_is_removed(tmp_path):
     save_checkpoint(tmp_path, 5, {"a": torch.zeros(2)})
     orphan = tmp_path / "checkpoints/step_000010.safetensors"
     orphan.write_bytes(b"its manifest was never written")
-    (tmp_path / ".stats-abc.jsonl").write_text("{")
+    writing = atomic(tmp_path / "stats.jsonl")
+    half = writing.__enter__()
     (tmp_path / ".lock").touch()
+    assert half.exists()
     remove_partial_files(tmp_path)
     left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {".lock", "step_000005.safetensors", "step_000005.json"}
+
+
+def test_files_of_the_users_own_stay_and_are_no_checkpoints(tmp_path):
+    saved = save_checkpoint(tmp_path, 5, {"a": torch.zeros(2)})
+    for ending in (".safetensors", ".json"):
+        copy = saved.path.with_name(f"step_000009 (1){ending}")
+        copy.write_bytes(saved.path.with_suffix(ending).read_bytes())
+    mine = [tmp_path / ".gitignore", tmp_path / "checkpoints/best.safetensors", copy]
+    for path in mine[:2]:
+        path.touch()
+    remove_partial_files(tmp_path)
+    assert all(path.exists() for path in mine)
+    assert newest_checkpoint(tmp_path) == saved
 
 
 def test_an_unwritable_place_is_refused(tmp_path):

@@ -81,6 +81,26 @@ def test_the_tables_have_each_debiasing_alone_on_every_prompt_and_fixed_bounds_o
     assert sweeps == ["sjc,dsds,score-only,prompt-only,dsds-preserved", "static-low,static-high --limit 12"]
 
 
+def test_the_tables_of_other_steps_or_another_model_have_a_folder_of_their_own(call):
+    done, calls = call("reproduce_tables.sh", "--n-steps=300", "--model=sd15", "--pack", "2")
+    assert done.returncode == 0, done.stderr
+    sweeps = [c for c in calls if c.startswith("-m sjc_debiased.sweep")]
+    begins = "-m sjc_debiased.sweep --model sd15 --suite dsds70 --run_root runs/sd15-dsds70-300steps --alike"
+    assert [c.partition(" --presets")[0] for c in sweeps] == [f"{begins} --n_steps 300 --pack 2"] * 2
+    assert (
+        calls[-1]
+        == "-m sjc_debiased.evaluation.results runs/sd15-dsds70-300steps results/sd15-dsds70-300steps"
+    )
+
+
+@pytest.mark.parametrize("word", ["--run_root", "--run-root=elsewhere", "--limit=2", "--presets"])
+def test_what_the_tables_set_themselves_is_refused(call, word):
+    done, calls = call("reproduce_tables.sh", word, "x")
+    assert done.returncode == 2
+    assert "reproduce_tables.sh runs whole tables. Received --" in done.stderr
+    assert len(calls) == 1
+
+
 def test_an_option_without_its_value_is_refused(call):
     done, calls = call("reproduce_tables.sh", "--suite", "menagerie", "--model")
     assert done.returncode != 0

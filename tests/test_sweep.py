@@ -12,7 +12,9 @@ import tyro
 
 from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased import sweep
-from sjc_debiased.folder.runs import FINISHED
+from sjc_debiased.evaluation.collect import collect
+from sjc_debiased.evaluation.measure import VERSION
+from sjc_debiased.folder.runs import FINISHED, METRICS, write_json
 from sjc_debiased.making import session
 from sjc_debiased.making.work import plan_all
 from sjc_debiased.models.choose import choose_model, identify
@@ -64,6 +66,19 @@ def test_a_sweep_does_everything_once(options, capsys):
     assert sweep.main(options(), []) == 0
     assert "0 runs to do (at most 0 steps), 8 finished already" in capsys.readouterr().out
     assert sorted((options().run.basic.run_root).glob("0*")) == folders
+
+
+def test_a_suite_of_ones_own_says_which_objects_have_no_face(options, tmp_path):
+    suite = tmp_path / "mine.json"
+    prompts = [{"prompt": "a cat", "face": True}, {"prompt": "a chair", "face": False}]
+    suite.write_text(json.dumps({"prompts": prompts}), encoding="utf-8-sig")  # as Windows writes it
+    assert sweep.main(options(suite=str(suite), presets="sjc", seeds="0"), []) == 0
+    for folder in (options().run.basic.run_root).glob("0*"):
+        write_json(folder / METRICS, {"version": VERSION, "parts": []})
+    assert {r.prompt: r.face for r in collect(options().run.basic.run_root)} == {
+        "a cat": True,
+        "a chair": False,
+    }
 
 
 def test_one_that_fails_does_not_stop_the_rest(options, capsys, monkeypatch):
@@ -128,6 +143,7 @@ def test_a_plan_says_why_what_is_refused_is_refused(options, eps_folder, tmp_pat
         ({"seed": 3}, "It was given --seed. Write --seeds"),
         ({"resume": Path("x")}, "It was given --resume. Leave it out"),
         ({"mesh_faces": 1}, "--mesh.faces must be between"),
+        ({"alike": True}, "suite sets options for 'a dog' alone"),
     ],
 )
 def test_refusals(options, fields, message):

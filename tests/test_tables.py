@@ -94,6 +94,15 @@ def test_objects_without_a_face_are_counted(run_root):
     assert rows["dsds − sjc, paired"]["no face"].startswith("-17 % [")
 
 
+def test_an_object_without_a_face_by_its_own_suite_does_not_count(run_root):
+    rows = [rows_of(table_3(collect(run_root), []))["sjc"]["objects"]]
+    for folder in run_root.glob("*-sjc-x-seed0"):
+        options = json.loads((folder / "options.json").read_text())
+        write_json(folder / "options.json", options | {"face": False})
+        rows.append(rows_of(table_3(collect(run_root), []))["sjc"]["objects"])
+    assert rows[:2] == ["6", "5"]
+
+
 def test_labels_of_an_older_key_get_their_prompts_from_the_runs(run_root, tmp_path):
     """Four successes of two prompts: the interval is that of two."""
     pytest.importorskip("matplotlib")

@@ -278,6 +278,8 @@ def test_what_an_option_means_is_said_to_its_end(tmp_path):
         "--preset magic3d --timesteps 30 40",
         "--preset dreamfusion-sd --guidance_form paas",
         "--preset dreamfusion-if --score_debias",
+        "--preset magic3d --prompt_debias",
+        "--preset dreamfusion-sd --debias --clip.kind none",
         "--seeds 3,4 --prompt 'an \"odd\" dog; $HOME'",
     ],
 )

@@ -60,7 +60,7 @@ def load_suite(name: str) -> Suite:
     try:
         if path.stat().st_size > _LIMIT_BYTES:
             raise ValueError(f"it is larger than {_LIMIT_BYTES} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         prompts = tuple(_prompt(entry) for entry in content["prompts"])
         texts = [p.prompt for p in prompts]
         if not texts:

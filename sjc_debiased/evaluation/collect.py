@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
+from prompts.suites import has_face
 from sjc_debiased.evaluation.intervals import Estimate, of_mean, of_rate
 from sjc_debiased.evaluation.measure import saved_metrics
 from sjc_debiased.folder.identity import check_unchanged
@@ -28,6 +29,7 @@ class Measured:
 
     Attributes:
         identity: tells its resolved options from all others.
+        face: whether its object has a face to count, by its own suite or those that come with the code.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Measured:
     seed: int
     model: str
     commit: str
+    face: bool
     metrics: dict
 
     @property
@@ -64,7 +67,8 @@ def collect(run_root: Path) -> list[Measured]:
         r, commit = run.options, short_commit(run.record.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
         _check_alike(folder, r, metrics, seen)
-        found[key] = Measured(folder, run.digest, *key, r["model"], commit, metrics)
+        face = run.record.get("face", True) and has_face(r["prompt"])
+        found[key] = Measured(folder, run.digest, *key, r["model"], commit, face, metrics)
     return [found[key] for key in sorted(found)]
 
 

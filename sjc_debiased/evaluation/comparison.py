@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from prompts.suites import has_face
 from sjc_debiased.clipped import clipped_share, does_nothing, say_clipped
 from sjc_debiased.evaluation.collect import Measured, collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.examples import examples
@@ -156,7 +155,7 @@ def _share(runs: list[Measured], preset: str) -> float | None:
 def _figures(runs: list[Measured], preset: str) -> tuple[str, ...]:
     prompts = [r.prompt for r in runs if r.preset == preset]
     share = _share(runs, preset)
-    with_face = [r for r in runs if has_face(r.prompt)]
+    with_face = [r for r in runs if r.face]
     return (
         *(str(len(prompts)), str(len({*prompts}))),
         *(percent(rate_of(with_face, preset, faces(attrgetter(name)))) for name in ("success", "one_face")),
@@ -167,7 +166,7 @@ def _figures(runs: list[Measured], preset: str) -> tuple[str, ...]:
 
 
 def _changes(runs: list[Measured], preset: str, baseline: str) -> tuple[str, ...]:
-    pair, with_face = (preset, baseline), [r for r in runs if has_face(r.prompt)]
+    pair, with_face = (preset, baseline), [r for r in runs if r.face]
     covered = difference(runs, *pair, lambda m: m["coverage"])
     gains = [difference(with_face, *pair, faces(attrgetter(n)), most=1) for n in ("success", "one_face")]
     return (

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from prompts.suites import has_face
 from sjc_debiased.evaluation.agreement import Answer, sentence
 from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
@@ -99,7 +98,7 @@ def sheet(
 
     if (out / "key.json").exists():
         raise LabelError(f"a folder holds one set of sheets. {out} has one. Choose another folder.")
-    runs = [r for r in collect(run_root) if has_face(r.prompt)]
+    runs = [r for r in collect(run_root) if r.face]
     if not runs:
         raise LabelError(f"labels need measured runs. {run_root} has none. Measure them first.")
     order = np.random.default_rng(seed).permutation(len(runs))[:n]

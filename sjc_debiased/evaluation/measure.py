@@ -169,7 +169,9 @@ def _missing(folder: Path, clip: str) -> set[Part]:
 
 def _name(clip: str) -> str:
     """Return how a CLIP is called in the results: without the path of a machine."""
-    return f"menagerie {_digest(WEIGHTS / 'clip' / WEIGHTS_FILE)}" if _is_ours(clip) else clip
+    weights = Path(clip) / WEIGHTS_FILE
+    name = "menagerie" if _is_ours(clip) else Path(clip).name
+    return f"{name} {_digest(weights)}" if weights.is_file() else clip
 
 
 def _is_ours(clip: str) -> bool:

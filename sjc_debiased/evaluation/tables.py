@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from prompts.suites import has_face
 from sjc_debiased.evaluation.collect import Measured, difference, mean_of, rate_of
 from sjc_debiased.evaluation.intervals import NONE, Estimate, number, percent
 from sjc_debiased.evaluation.labels import Labelled, describe, rate_by_eye
@@ -163,7 +162,7 @@ def table_2(tally: Tally | None) -> Table:
 
 def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     """Return the success rate: one face anywhere, as the paper counted, and one face in front."""
-    runs = [r for r in runs if has_face(r.prompt)]
+    runs = [r for r in runs if r.face]
     asked = [faces(attrgetter(name)) for name in ("one_face", "success", "no_face", "at_back")]
     rows = []
     for preset in ABLATION:
@@ -201,7 +200,7 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
 
 def table_3_limits(runs: list[Measured], labelled: list[Labelled]) -> Table:
     """Return what the success rates are where one face may be seen from less or more of the circle."""
-    runs = [r for r in runs if has_face(r.prompt)]
+    runs = [r for r in runs if r.face]
     asked = [methodcaller(f"{name}_within", deg) for name in ("one_face", "success") for deg in LIMITS_DEG]
     rows = []
     for preset in ABLATION:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sjc_debiased.folder.runs import CHECKPOINTS, KEPT_CHECKPOINTS, LOCK, RunError, atomic, sha256, write_json
+from sjc_debiased.folder.runs import (
+    CHECKPOINTS,
+    KEPT_CHECKPOINTS,
+    PARTIAL,
+    RunError,
+    atomic,
+    sha256,
+    write_json,
+)
+
+_STATE = r"step_(\d+)\.safetensors"
 
 
 @dataclass(frozen=True)
@@ -18,11 +29,9 @@ class Checkpoint:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what a process that was killed left half done; the folder must be locked."""
-    complete = {checkpoint.path for checkpoint in _checkpoints(folder)}
-    for path in [*folder.rglob(".*"), *(folder / CHECKPOINTS).glob("*.safetensors")]:
-        if path.is_file() and path.name != LOCK and path not in complete:
-            path.unlink()
+    """Remove what a process that was killed left half done, and no other file; the folder must be locked."""
+    for path in [*folder.rglob(f"{PARTIAL}*"), *(p for p, _ in _states(folder) if not _manifest(p).exists())]:
+        path.unlink()
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
@@ -42,9 +51,9 @@ def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:
     with atomic(path) as partial:
         partial.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
         digest = sha256(partial)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+    write_json(_manifest(path), {"step": step, "sha256": digest})
     for old in _checkpoints(folder)[:-KEPT_CHECKPOINTS]:
-        old.path.with_suffix(".json").unlink()
+        _manifest(old.path).unlink()
         old.path.unlink()
     return Checkpoint(path, step)
 
@@ -63,7 +72,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    manifest = checkpoint.path.with_suffix(".json")
+    manifest = _manifest(checkpoint.path)
     problem = None
     try:
         if sha256(checkpoint.path) != json.loads(manifest.read_text(encoding="utf-8"))["sha256"]:
@@ -90,8 +99,14 @@ def newest_state(folder: Path) -> tuple[int, dict] | None:
 
 def _checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints whose manifest was written, that is the complete ones, oldest first."""
-    found = []
-    for path in sorted((folder / CHECKPOINTS).glob("step_*.safetensors")):
-        if path.with_suffix(".json").exists():
-            found.append(Checkpoint(path, int(path.stem.removeprefix("step_"))))
-    return found
+    return [Checkpoint(path, step) for path, step in _states(folder) if _manifest(path).exists()]
+
+
+def _states(folder: Path) -> list[tuple[Path, int]]:
+    """Return (file, step) of every state that a run saved, oldest first; a copy's name is another."""
+    named = ((path, re.fullmatch(_STATE, path.name)) for path in (folder / CHECKPOINTS).glob("*"))
+    return sorted(((path, int(match[1])) for path, match in named if match), key=lambda state: state[1])
+
+
+def _manifest(state: Path) -> Path:
+    return state.with_suffix(".json")

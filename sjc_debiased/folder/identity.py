@@ -35,7 +35,7 @@ class RunIndex:
                 alike.append((folder, options["schedule_steps"]))
 
     def find(self, run: Resolved, precision: str | None = None) -> Path | None:
-        """Return the newest folder of a run, or None.
+        """Return the folder of a run, or None: of several the one with most steps, and then the newest.
 
         It has the run's options and no more steps: one with fewer can be given more. On which machine it was
         begun does not matter.
@@ -44,11 +44,11 @@ class RunIndex:
             precision: only a folder of this one; None for any.
         """
         found = [
-            folder
+            (n_steps, folder)
             for folder, n_steps, its in self._folders.get(_key(as_json(run)), ())
             if n_steps <= run.n_steps and precision in (None, its)
         ]
-        return found[-1] if found else None
+        return max(found)[1] if found else None
 
     def other_schedules(self, run: Resolved) -> list[tuple[Path, int]]:
         """Return (folder, schedule_steps) of the runs that differ in the length of their schedules alone."""

@@ -34,6 +34,7 @@ GALLERY = "index.html"
 RANKING = "ranking.json"
 RANKING_SHEET = "ranking.png"
 LOCK = ".lock"
+PARTIAL = ".partial-"
 """The files of a run folder, `GALLERY` of their parent, and those of a ranking in a folder beside them
 (`evaluation.best`); what is in them: `reader`, `pages`."""
 
@@ -74,7 +75,7 @@ def atomic(path: Path) -> Iterator[Path]:
     The file and its folder are flushed to the disk, so that after a power cut `path` is either the old
     file or the whole new one.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -140,7 +141,8 @@ def needed_bytes(wanted: list[Resolved]) -> int:
 
 def _unwritable(place: Path, error: OSError) -> RunError:
     return RunError(
-        f"the run folder must be writable. {place} is not ({error}). Choose another place with --run_root."
+        f"the run folder must be writable. {place} is not ({error}). Choose another place, or change who may "
+        "write there."
     )
 
 

@@ -171,7 +171,7 @@ def time_of_sweep(work: Work) -> str:
             work.machine, work.choice, local_files_only=True, compiled=options.compile, prompts=prompts
         )
         machine = try_kernel(work.machine, options.kernel, runs[0], denoiser)
-        pack, frames = min(options.pack, len(runs)), work.options.mesh.turntable
+        pack, frames = min(options.at_a_time, len(runs)), work.options.mesh.turntable
         cost = measure_cost(runs[0], machine, denoiser, pack, frames)
     except (OptionError, RuntimeError, MemoryError) as error:
         return f"no estimate of the time: {error}"

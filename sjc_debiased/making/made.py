@@ -12,6 +12,7 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED, RunError
 from sjc_debiased.making.fields import make_field
 from sjc_debiased.models.choose import choose_model, fingerprint, weights_of
+from sjc_debiased.models.fingerprints import OUT_OF_REACH
 from sjc_debiased.models.loading import load_model
 from sjc_debiased.options.config import part
 from sjc_debiased.settings import Viewing
@@ -21,10 +22,9 @@ from voxnerf.trial import usable_kernel
 
 
 @cache
-def model_of(location: str, device: str) -> Denoiser:
+def model_of(location: str, device: str, precision: str) -> Denoiser:
     """Return the 2D model whose decoder turns latents into images, loaded once."""
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    return load_model(location, torch.device(device), dtype)
+    return load_model(location, torch.device(device), getattr(torch, precision))
 
 
 def load_scene(
@@ -34,7 +34,8 @@ def load_scene(
 
     Args:
         stopped: take the newest field of a run that is not finished, too.
-        asked: the model is asked for more than its decoder; then it must have no LoRA, which is not loaded.
+        asked: the model is asked for more than its decoder; then it must have no LoRA, which is not loaded,
+            and is as precise as in the run, but on a CPU, where it is always float32.
 
     Raises:
         RunError: the run is not finished, its checkpoint is gone, its model's weights have changed, or it has
@@ -50,7 +51,14 @@ def load_scene(
             "its command again."
         )
     location = choose_model(options["model"], device).location
-    if weights_of(options["fingerprint"]) != fingerprint(location):
+    found = fingerprint(location)
+    if found == OUT_OF_REACH:
+        raise RunError(
+            f"a run is shown through the decoder it was made with. {options['model']}, which made {folder}, "
+            f"is neither a folder seen from {Path.cwd()} nor in the hub's cache, and the hub is silent. "
+            "Connect, or go to the folder from which the run was made."
+        )
+    if weights_of(options["fingerprint"]) != found:
         raise RunError(
             f"a run is shown through the decoder it was made with. The weights of {options['model']} have "
             f"changed since {folder} was made. Make the run again."
@@ -60,7 +68,8 @@ def load_scene(
             f"a run is gone on with by the model that it was made with. {folder} was made with a LoRA, which "
             "is not loaded here. Make a run without --lora."
         )
-    denoiser = model_of(location, device)
+    usual = "float32" if device == "cpu" else "float16"
+    denoiser = model_of(location, device, run.precision or usual if asked and device != "cpu" else usual)
     field = make_field(part(GridConfig, options), part(Viewing, options), denoiser)
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}

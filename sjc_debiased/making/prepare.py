@@ -168,6 +168,8 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
         about |= {"clip_rule": clip_rule(work.choice.profile, run.guidance, run.settings.clip)}
         if n := work.options.basic.best_of:
             about |= {"best_of": n}
+        if run.prompt in work.faceless:
+            about |= {"face": False}
         folder = find_or_create_run(run_root, run, about, precision)
     with locked(folder):
         if is_finished(folder, run):

@@ -39,7 +39,7 @@ def carry_out_on_ray(work: Work, n_workers: int) -> Iterator[tuple[str, str | No
         raise OptionError(
             f"--engine ray must reach Ray. It did not ({error}). Start a cluster, or unset RAY_ADDRESS."
         ) from error
-    n = work.options.machine.pack
+    n = work.options.machine.at_a_time
     packs = deque((work.todo[i : i + n], 1) for i in range(0, len(work.todo), n))
     running: dict = {}
     try:

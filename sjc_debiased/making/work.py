@@ -33,6 +33,7 @@ class Work:
     Attributes:
         options: of the command: where runs go, and how they are computed. mesh: what each leaves.
         prompts: of every run (`prepare.plan_prompts`), made once. quiet: without progress bars.
+        faceless: prompts whose objects have no face to count, by the suite that they come from.
     """
 
     todo: tuple[Resolved, ...]
@@ -43,6 +44,7 @@ class Work:
     command: tuple[str, ...]
     prompts: Mapping[Resolved, ViewPrompts] = field(default_factory=dict)
     quiet: bool = False
+    faceless: frozenset[str] = frozenset()
 
 
 def name_of(run: Resolved) -> str:
@@ -101,7 +103,7 @@ def carry_out(work: Work, denoiser: Denoiser | None = None) -> Iterator[Ended]:
     print(f"renderer: {work.machine.why_kernel}", flush=True)
     jobs = [(run, open_session(run, work, denoiser)) for run in work.todo]
     watchers = watchers_of(work.options.watch, denoiser)
-    yield from run_packed(jobs, denoiser, options.pack, work.quiet, watchers)
+    yield from run_packed(jobs, denoiser, options.at_a_time, work.quiet, watchers)
 
 
 def watchers_of(wanted: WatchOptions, denoiser: Denoiser) -> list[Watcher]:

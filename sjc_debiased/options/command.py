@@ -220,12 +220,17 @@ class MachineOptions:
     """Of the renderer. auto: the fused one of the device where it works, else torch."""
     compile: Annotated[bool, _OFF] = False
     """Compile the U-Net (torch.compile): a minute at the start, faster steps on a GPU."""
-    pack: int = 1
-    """Objects that are optimised at a time, in one call of the U-Net for all of them."""
+    pack: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Objects that are optimised at a time, in one call of the U-Net: one, or with --best_of all N."""
     local_files_only: Annotated[bool, _OFF] = False
     """Never ask the hub."""
     resume: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Go on with this run folder, which must have the same options. The same command finds it by itself."""
+
+    @property
+    def at_a_time(self) -> int:
+        """Return how many objects are optimised together."""
+        return self.pack or 1
 
 
 @dataclass(frozen=True)

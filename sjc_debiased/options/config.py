@@ -116,7 +116,7 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     guidance, field = part(GuidanceSettings, numbers), part(GridConfig, numbers)
     viewing = part(Viewing, numbers)
     prompting = _prompting(o.method, method, profile)
-    require(o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
+    require(o.machine.pack is None or o.machine.pack >= 1, "--pack", "at least 1", o.machine.pack)
     if not o.basic.prompt:
         raise OptionError(
             '--prompt must be given. It is missing. Write for example --prompt "a smiling cat".'
@@ -256,6 +256,11 @@ def _clip(o: MethodOptions, method: Method, bounds: tuple[float, float]) -> tupl
     for name, value in (("--clip.start", start), ("--clip.end", end)):
         require(value > 0 and math.isfinite(value), name, "a positive number", value)
     if method.clip.startswith("static"):
+        if None not in (o.clip_start, o.clip_end):
+            raise OptionError(
+                f"a static clip has one bound. --clip.start {start:g} and --clip.end {end:g} were given. "
+                "Leave one of them out."
+            )
         at_start = o.clip_end is None and (method.clip == "static-low" or o.clip_start is not None)
         level = start if at_start else end
         return level, level

@@ -8,19 +8,18 @@ from importlib.util import find_spec
 from sjc_debiased.options.command import OptionError, WatchOptions
 
 
-def check_extra(asked: str, package: str, extra: str) -> None:
+def check_extra(asked: str, package: str) -> None:
     """Refuse what needs a package that is not installed.
 
     Args:
-        asked: what needs it, as the person wrote it. extra: of this project, that brings it.
+        asked: what needs it, as the person wrote it.
 
     Raises:
         OptionError: names the package and the command that installs it.
     """
     if find_spec(package) is None:
         raise OptionError(
-            f"{asked} needs the package {package}. It is not installed. Install it: pip install {package} "
-            f'(it is in the extra "{extra}": pip install "sjc-debiased[{extra}]").'
+            f"{asked} needs the package {package}. It is not installed. Install it: pip install {package}"
         )
 
 
@@ -51,9 +50,9 @@ def check_watching(options: WatchOptions, pack: int) -> None:
         OptionError: says which option cannot be followed, and why.
     """
     if options.tensorboard:
-        check_extra("--tensorboard", "tensorboard", "tensorboard")
+        check_extra("--tensorboard", "tensorboard")
     if options.viewer:
-        check_extra("--viewer", "viser", "viewer")
+        check_extra("--viewer", "viser")
         check_address("--viewer_host", options.viewer_host)
         if pack > 1:
             raise OptionError(

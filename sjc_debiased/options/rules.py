@@ -1,12 +1,13 @@
-"""What the numbers of a run must be, whatever model or preset they come from."""
+"""What the numbers and words of a run must be, whatever model or preset they come from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import lt
 from typing import Any
 
+from prompts.words import split_words
 from sjc_debiased.options.command import OptionError
 
 _MOST_VOXELS = 512
@@ -51,6 +52,28 @@ def check_numbers(numbers: Mapping[str, Any]) -> None:
     for rule, holds, names in _RULES:
         for name in names:
             require(holds(numbers[name]), f"--{name}", rule, numbers[name])
+
+
+def check_kept(prompts: Sequence[str], keep: Sequence[str], removes: bool) -> None:
+    """Refuse words to keep that nothing would remove, or that are in no prompt.
+
+    Args:
+        removes: whether prompt debiasing removes words at all.
+
+    Raises:
+        OptionError: names the word.
+    """
+    if keep and not removes:
+        raise OptionError(
+            "--keep protects words from prompt debiasing. This run removes none. Add --prompt_debias, or "
+            "leave --keep out."
+        )
+    there = {word.text for prompt in prompts for word in split_words(prompt)}
+    if absent := [word for word in keep if word.lower() not in there]:
+        raise OptionError(
+            f"--keep takes words of the prompt, each by itself. No prompt has {absent[0]!r} as a word. "
+            f"Take some of {', '.join(sorted(there))}."
+        )
 
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:

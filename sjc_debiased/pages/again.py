@@ -37,6 +37,8 @@ def command_again(run: RunReader) -> str:
     words += [f"--prompt={r['prompt']}"] if r["prompt"].startswith("-") else ["--prompt", r["prompt"]]
     words += ["--preset", _base(r), "--model", model, "--seed", str(r["seed"])]
     words += ["--n_steps", str(r["n_steps"])]
+    if r["views"] == "dsds" and PRESETS[_base(r)].views == "sjc":
+        words.append("--prompt_debias")
     words += _clip(r, profile)
     for name, usual in _if_not_given(r, profile).items():
         if r[name] not in (None, usual):
