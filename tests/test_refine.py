@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sjc_debiased import proposals, refine
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED, write_json
+from sjc_debiased.making import made
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.settings import Viewing
 from tests.run_files import stats_of
@@ -140,6 +142,26 @@ def test_a_run_with_a_lora_is_refused(command, capsys):
     with pytest.raises(SystemExit, match="was made with a LoRA"):
         proposals.main(proposals.ProposalOptions(run))
     assert load_scene(run)[0]["n_steps"] == 2
+
+
+def test_the_model_is_as_precise_as_in_its_run_but_on_a_cpu(copied_run, monkeypatch):
+    def load_model(location, device, dtype):
+        loaded.append(dtype)
+        raise OSError
+
+    loaded = []
+    monkeypatch.setattr(made, "load_model", load_model)
+    options = json.loads((copied_run / "options.json").read_text())
+    for device, precision, asked in (
+        ("cuda", "bfloat16", True),
+        ("cuda", "bfloat16", False),
+        ("cpu", "bfloat16", True),
+    ):
+        options["machine"]["precision"] = precision
+        write_json(copied_run / "options.json", options)
+        with pytest.raises(OSError):  # noqa: PT011
+            load_scene(copied_run, device, asked=asked)
+    assert loaded == [torch.bfloat16, torch.float16, torch.float32]
 
 
 def test_the_command_is_light_until_it_works(tmp_path):

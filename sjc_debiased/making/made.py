@@ -68,8 +68,8 @@ def load_scene(
             f"a run is gone on with by the model that it was made with. {folder} was made with a LoRA, which "
             "is not loaded here. Make a run without --lora."
         )
-    usual = "float32" if device == "cpu" else "float16"
-    denoiser = model_of(location, device, run.precision or usual if asked and device != "cpu" else usual)
+    precision = "float32" if device == "cpu" else (asked and run.precision) or "float16"
+    denoiser = model_of(location, device, precision)
     field = make_field(part(GridConfig, options), part(Viewing, options), denoiser)
     prefix = "grid."
     tensors = {k.removeprefix(prefix): v for k, v in run.tensors().items() if k.startswith(prefix)}
