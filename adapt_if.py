@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, ask_guided, nearest_timestep, sigma_table
 from sjc_debiased.models.compiled import Compiled
+from sjc_debiased.models.deepfloyd import LAST_TIMESTEP
 
 CHANNELS = 3
-LAST_TIMESTEP = 980  # sigma 33.8; at 999 it is 20,291, where a picture is lost in rounding
 
 
 class DeepFloydIF:

@@ -85,7 +85,7 @@ def run(options: Options, command: list[str]) -> int:
     check_kept(basic.prompt, options.method.keep, removes=wanted[0].prompting.masked_lm is not None)
     for resolved in wanted:
         check_words(resolved.prompt, choice)
-        check_guidance(resolved.guidance.guidance_form, choice)
+        check_guidance(resolved.guidance, choice)
     check_memory(wanted[0].field.resolution, min(machine_options.at_a_time, len(wanted)))
     if resume:
         check_same_options(resume, wanted[0])

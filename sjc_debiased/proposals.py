@@ -85,10 +85,13 @@ def sheet(
         sent: the prompt of each view.
 
     Raises:
-        ValueError: the 2D model has no table of noise levels.
+        ValueError: the 2D model has no table of noise levels, or a timestep is not in it.
     """
     if not isinstance(denoiser, Tabled):
         raise ValueError("proposals need a 2D model with a table of noise levels. This one has no `sigmas`.")
+    last = len(denoiser.sigmas) - 1
+    if not all(0 <= t <= last for t in timesteps):
+        raise ValueError(f"--timesteps must be between 0 and {last}. They are {timesteps}. Choose others.")
     return np.concatenate(
         [
             propose(field, denoiser, denoiser.condition([sent[view]]), azimuth_deg, timesteps, guidances)
@@ -104,7 +107,7 @@ class ProposalOptions:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     timesteps: tuple[int, ...] = TIMESTEPS
-    """Columns: noise levels, 0 to 999."""
+    """Columns: noise levels, from 0 to the last of the model's table (999; 980 of DeepFloyd IF)."""
     guidance: tuple[float, ...] = GUIDANCES
     """Rows: scales of classifier-free guidance."""
     device: str = "cpu"
@@ -120,8 +123,6 @@ def main(o: ProposalOptions) -> None:
     from sjc_debiased.making.made import load_scene
     from sjc_debiased.making.pictures import write_png
 
-    if not all(0 <= t < 1000 for t in o.timesteps):
-        raise SystemExit(f"--timesteps must be between 0 and 999. They are {o.timesteps}. Choose others.")
     try:
         _, field, denoiser = load_scene(o.run, o.device, stopped=True, asked=True)
         prompts = RunReader(o.run).view_prompts
@@ -133,7 +134,10 @@ def main(o: ProposalOptions) -> None:
     for view in VIEW_AZIMUTHS_DEG:
         print(f"{view}: {sent[view]}")
     path = o.out or o.run / "proposals.png"
-    write_png(path, sheet(field, denoiser, sent, o.timesteps, o.guidance))
+    try:
+        write_png(path, sheet(field, denoiser, sent, o.timesteps, o.guidance))
+    except ValueError as error:
+        raise SystemExit(f"proposals: {error}") from error
     print(f"rows: guidance {o.guidance}; columns: the rendering, then timesteps {o.timesteps}: {path}")
 
 

@@ -23,6 +23,7 @@ from sjc_debiased.options.command import MeshFormat, OptionError
 from sjc_debiased.options.config import Resolved, part
 from sjc_debiased.options.frameworks import FRAMEWORKS
 from sjc_debiased.options.mesh_settings import MeshSettings, mesh_settings
+from sjc_debiased.schedules import TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Prompting, Settings, Viewing
 from voxnerf.settings import GridConfig
 
@@ -53,7 +54,7 @@ class RefineOptions:
     steps: _Int = None
     """Optimisation steps."""
     resolution: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the run's)")
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the run's, from 8 to 128)")
     ] = None
     """Cells along each side of the grid of tetrahedra, which is only as large as the object."""
     roughness_weight: float = 10_000.0
@@ -158,9 +159,10 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
         lacks = "finished" if told else "one that says its view prompts"
         raise RunError(f"only a finished run is refined. {options.run} is not {lacks}. Make it anew.")
     n_steps = max(1, known["n_steps"] // 2) if options.steps is None else options.steps
-    resolution = known["resolution"] if options.resolution is None else options.resolution
     weight = options.roughness_weight
     least, most = _RESOLUTIONS
+    usual = min(max(known["resolution"], least), most)
+    resolution = usual if options.resolution is None else options.resolution
     for holds, name, rule, value in (
         (n_steps >= 1, "steps", "at least 1", n_steps),
         (least <= resolution <= most, "resolution", f"between {least} and {most}", resolution),
@@ -169,10 +171,12 @@ def _plan(options: RefineOptions, reader: RunReader) -> tuple[Resolved, Stage]:
         if not holds:
             raise OptionError(f"--{name} must be {rule}. It is {value}. Leave it out for the default.")
     new = {"n_steps": n_steps, "schedule_steps": n_steps, "roughness_weight": weight}
-    own = tuple(known["timesteps"] or ())
+    own: tuple[str, ...] = tuple(known["timesteps"] or ())
     if known.get("light"):
         new |= {"sparsity_weight": 0.0, "albedo_share": 0.0}  # of a volume, and of a start in colors alone
         own = () if own == _COARSE_TIMESTEPS else own
+    if own:  # where the run's schedule ended
+        own = tuple(map(str, TimestepRange.parse(*own).at(known["n_steps"])))
     timesteps = {"timesteps": own or _TIMESTEPS}
     name = {f: known[f] for f in ("prompt", "preset", "model", "fingerprint")}
     run = Resolved(

@@ -153,7 +153,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
             try:
                 runs = resolve(options_of(o, entry, preset), choice.profile, choice.name, weights)
                 check_words(entry.prompt, choice)
-                check_guidance(runs[0].guidance.guidance_form, choice)
+                check_guidance(runs[0].guidance, choice)
                 wanted |= dict.fromkeys(runs)
             except OptionError as error:
                 refused.append((f"{preset}: {entry.prompt}", str(error)))

@@ -106,7 +106,8 @@ def test_bad_options_are_refused_before_any_work(finished, capsys, arguments, me
     ("its", "then"),
     [
         ({}, ("20", "501")),
-        ({"timesteps": ["30", "0:900,9:40"]}, ("30", "0:900,9:40")),
+        ({"timesteps": ["30", "0:900,9:41"]}, ("30", "41")),  # where its 60 steps ended
+        ({"resolution": 160}, ("20", "501")),
         ({"timesteps": ["20", "981"]}, ("20", "981")),
         ({"timesteps": ["20", "981"], "light": "magic3d"}, ("20", "501")),
         ({"timesteps": ["50", "700"], "light": "magic3d"}, ("50", "700")),

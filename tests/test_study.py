@@ -16,6 +16,8 @@ from sjc_debiased.evaluation.study import (
     read_answers,
 )
 from sjc_debiased.evaluation.tables import table_2
+from sjc_debiased.folder.runs import write_json
+from tests.measured_runs import made_up_run
 
 
 @pytest.fixture
@@ -72,6 +74,26 @@ def test_a_prompt_cannot_end_the_script(pairs):
     page, _ = make_study(pairs, seed=0)
     assert content_of(page)["pairs"][0]["prompt"].endswith("</script><b>")
     assert page.count("</script>") == 2
+
+
+def test_the_presets_of_a_study_stand_in_its_key_and_above_its_column(pairs):
+    page, key = make_study(pairs, 3, ("score-only", "sjc"))
+    tally = count(json.loads(json.dumps(key)), [answers_that_prefer(page, "ours")])
+    assert table_2(tally).head[1] == "prefer score-only to sjc"
+    assert table_2(None).head[1] == "prefer dsds to sjc"
+
+
+def test_runs_that_were_not_made_alike_are_not_compared(tmp_path):
+    for number, preset in enumerate(("sjc", "dsds", "dsds")):
+        folder = made_up_run(tmp_path, number, "a cat", preset, number // 2, success=True)
+        (folder / "turntable.mp4").touch()
+    assert len(find_pairs(tmp_path)) == 1
+    options = json.loads((folder / "options.json").read_text())
+    options["resolved"]["n_steps"] += 1
+    write_json(folder / "options.json", options)
+    with pytest.raises(ValueError, match="differ in n_steps"):
+        find_pairs(tmp_path)
+    assert find_pairs(tmp_path, ours="score-only") == []
 
 
 def test_no_pair_is_refused(tmp_path):

@@ -128,6 +128,20 @@ def test_the_rates_at_other_limits_of_one_face_are_shown(run_root):
     assert "240°" in table_3(runs, []).note
 
 
+def test_a_cell_of_fewer_objects_than_its_row_says_how_many(run_root):
+    folder = next(run_root.glob("*-dsds-x-seed0"))
+    metrics = json.loads((folder / METRICS).read_text())
+    del metrics["a_lpips_vgg"], metrics["face"]
+    write_json(folder / METRICS, metrics)
+    runs = collect(run_root)
+    of_lpips, of_faces = rows_of(table_1(runs)), rows_of(table_3(runs, []))
+    assert of_lpips["dsds"]["A-LPIPS VGG"].endswith("] of 5")
+    assert of_lpips["dsds − sjc, paired"]["A-LPIPS VGG"].endswith("] of 5")
+    assert of_lpips["dsds"]["coverage"].endswith("]")
+    assert of_faces["dsds"]["one face, in front"].endswith("] of 5")
+    assert of_faces["sjc"]["one face, in front"].endswith("]")
+
+
 def test_several_differences_are_said_to_be_several(run_root):
     assert "not corrected" not in table_3(collect(run_root), []).note
     for number, preset in enumerate(("static-low", "static-high"), 12):
@@ -164,6 +178,17 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
             about = picture.text["Description"] if path.suffix == ".png" else picture.info["comment"].decode()
             assert "abcdefabcdef" in about, path
     assert "abcdefabcdef" in (outs[0] / "figures/README.md").read_text()
+
+
+def test_only_networks_that_measured_are_named(run_root):
+    def said():
+        return results.made_by_words(collect(run_root), "command")
+
+    assert "LPIPS VGG unknown" in said()
+    for folder in run_root.iterdir():
+        metrics = json.loads((folder / METRICS).read_text())
+        write_json(folder / METRICS, metrics | {"parts": ["clip", "success"]})
+    assert "LPIPS" not in said()
 
 
 def test_nothing_measured_is_said(tmp_path):

@@ -371,6 +371,16 @@ def test_it_is_refused_to_a_model_of_pixels_before_anything_is_loaded(
     )
 
 
+@pytest.mark.parametrize("timesteps", [("20", "982"), ("20", "0:981,5:1000")])
+def test_timesteps_that_a_model_of_pixels_has_not_are_refused_before_anything_is_loaded(
+    tmp_path, command, capsys, timesteps
+):
+    folder = write_index(tmp_path / "pixels", "IFPipeline")
+    code, folders = command("--timesteps", *timesteps, model=folder)
+    assert (code, folders) == (2, [])
+    assert "timesteps of DeepFloyd IF's first stage end at 980" in capsys.readouterr().err
+
+
 def test_a_run_with_it_ends_with_its_results(command):
     code, (folder,) = command(
         "--guidance_form", "vsd", "--timesteps", "20", "0:980,10:500", "--n_steps", "20"

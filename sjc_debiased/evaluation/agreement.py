@@ -1,6 +1,6 @@
 """How far the judge can be trusted: agreement with the eye beyond what chance, or always "no", would give.
 
-Most objects have no single face, so a judge that never sees one agrees with the eye nearly always. Cohen's
+Where most objects have no single face, a judge that never sees one agrees with the eye nearly always. Cohen's
 kappa takes the agreement of chance away; sensitivity and specificity tell the two kinds of error apart.
 """
 

@@ -66,7 +66,7 @@ def collect(run_root: Path) -> list[Measured]:
         check_counted(run)
         r, commit = run.options, short_commit(run.record.get("git_commit"))
         key = r["prompt"], r["preset"], r["seed"]
-        _check_alike(folder, r, metrics, seen)
+        check_alike(folder, r, metrics, seen)
         face = run.record.get("face", True) and has_face(r["prompt"])
         found[key] = Measured(folder, run.digest, *key, r["model"], commit, face, metrics)
     return [found[key] for key in sorted(found)]
@@ -89,7 +89,7 @@ def check_counted(run: RunReader) -> None:
         )
 
 
-def _check_alike(
+def check_alike(
     folder: Path, resolved: dict, metrics: dict, seen: dict[tuple[str, str], tuple[Path, object]]
 ) -> None:
     """Refuse to pool a run that was made or measured otherwise than those before; remember it in `seen`.

@@ -13,7 +13,7 @@ from sjc_debiased.evaluation.collect import Measured, collect, difference, mean_
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import Figure, course, strip, write_captions
 from sjc_debiased.evaluation.intervals import NONE, number, percent
-from sjc_debiased.evaluation.tables import Table, faces
+from sjc_debiased.evaluation.tables import Table, faces, of_those, several
 from sjc_debiased.making.pictures import write_jpeg
 from sjc_debiased.options.presets import PresetName
 
@@ -114,8 +114,8 @@ def table(found: dict[str, list[Measured]], not_run: list[str]) -> Table:
     note = (
         "Score debiasing alone, as in App. A.4, and with prompt debiasing; the same prompts and seeds. Means "
         "and rates with 95 % intervals over prompts. The faces are those of the menagerie's judge, of "
-        "prompts that have one. Lower A-LPIPS is more consistent, or emptier: coverage tells. Clipped share: "
-        "mean over runs and steps. The paper gives no numbers for these."
+        f"prompts that have one. {several(rows, 1)}Lower A-LPIPS is more consistent, or emptier: "
+        "coverage tells. Clipped share: mean over runs and steps. The paper gives no numbers for these."
     )
     if idle:
         names = ", ".join(idle)
@@ -154,12 +154,14 @@ def _share(runs: list[Measured], preset: str) -> float | None:
 
 def _figures(runs: list[Measured], preset: str) -> tuple[str, ...]:
     prompts = [r.prompt for r in runs if r.preset == preset]
+    n, vgg = len(prompts), mean_of(runs, preset, lambda m: m.get("a_lpips_vgg"))
     share = _share(runs, preset)
     with_face = [r for r in runs if r.face]
+    rates = [rate_of(with_face, preset, faces(attrgetter(name))) for name in ("success", "one_face")]
     return (
-        *(str(len(prompts)), str(len({*prompts}))),
-        *(percent(rate_of(with_face, preset, faces(attrgetter(name)))) for name in ("success", "one_face")),
-        number(mean_of(runs, preset, lambda m: m.get("a_lpips_vgg"))),
+        *(str(n), str(len({*prompts}))),
+        *(of_those(percent(rate), rate, n) for rate in rates),
+        of_those(number(vgg), vgg, n),
         number(mean_of(runs, preset, lambda m: m["coverage"]), 3),
         NONE if share is None else say_clipped(share),
     )

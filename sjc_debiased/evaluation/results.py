@@ -99,7 +99,8 @@ def made_by_words(runs: list[Measured], command: str) -> str:
     measured = of_all(short_commit(c) for r in runs for c in r.metrics.get("commits", {}).values())
     weights = [
         f"{what} {of_all(r.metrics[name] for r in runs if r.metrics.get(name))}"
-        for what, name in _WEIGHTS.items()
+        for what, (name, *parts) in _WEIGHTS.items()
+        if any(part in r.metrics.get("parts", ()) for r in runs for part in parts)
     ]
     return (
         f"Made by `{command}` at commit {short_commit(git_commit())} from {len(runs)} runs ({counts}) of "
@@ -109,12 +110,12 @@ def made_by_words(runs: list[Measured], command: str) -> str:
 
 
 _WEIGHTS = {
-    "judge": "judge",
-    "CLIP": "clip_weights",
-    "LPIPS VGG": "lpips_vgg",
-    "LPIPS AlexNet": "lpips_alex",
+    "judge": ("judge", "success"),
+    "CLIP": ("clip_weights", "clip"),
+    "LPIPS VGG": ("lpips_vgg", "a_lpips_vgg", "a_lpips_published"),
+    "LPIPS AlexNet": ("lpips_alex", "a_lpips_alex"),
 }
-"""How the weights that measured are called, and their names in `metrics.json`."""
+"""How the weights that measured are called, their name in `metrics.json`, and the parts that they measure."""
 
 
 def _report(

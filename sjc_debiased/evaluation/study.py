@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sjc_debiased.evaluation.collect import check_counted
+from sjc_debiased.evaluation.collect import check_alike, check_counted
 from sjc_debiased.evaluation.intervals import Estimate, of_mean_two_ways, percent
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError, atomic, run_folders, write_json
@@ -33,6 +33,9 @@ QUESTIONS = {
     "quality": "Which one has better overall quality?",
 }
 """The questions of App. A.3, by the name they have in the answers."""
+
+COMPARED = ("dsds", "sjc")
+"""The presets that are compared: ours, and the baseline."""
 
 _PLACES = ("above", "below")
 
@@ -62,10 +65,11 @@ class Vote:
 
 @dataclass(frozen=True)
 class Tally:
-    """Hold the answers by question."""
+    """Hold the answers by question, and which preset was preferred to which."""
 
     votes: dict[str, list[Vote]]
     people: int
+    presets: tuple[str, str] = COMPARED
 
     @property
     def pairs(self) -> int:
@@ -86,19 +90,20 @@ def _share(votes: list[Vote], values: list[bool]) -> Estimate | None:
     return of_mean_two_ways(values, [v.person for v in votes], [v.pair for v in votes], 0, 1)
 
 
-def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> list[Pair]:
+def find_pairs(run_root: Path, ours: str = COMPARED[0], baseline: str = COMPARED[1]) -> list[Pair]:
     """Return the pairs of finished runs of two presets that share prompt and seed.
 
     Raises:
-        ValueError: one was made to be chosen among several.
+        ValueError: one was made to be chosen among several, or two are not of one experiment.
         RunError: the options of one cannot be read, or it was changed by hand.
     """
     found: dict[tuple, Path] = {}
+    seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder in run_folders(run_root):
         run = RunReader(folder)
-        if run.turntable.exists():
+        if run.turntable.exists() and (r := run.options)["preset"] in (ours, baseline):
             check_counted(run)
-            r = run.options
+            check_alike(folder, r, {}, seen)
             found[r["preset"], r["prompt"], r["seed"]] = folder
     return [
         Pair(prompt, folder, found[baseline, prompt, seed])
@@ -107,8 +112,11 @@ def find_pairs(run_root: Path, ours: str = "dsds", baseline: str = "sjc") -> lis
     ]
 
 
-def make_study(pairs: list[Pair], seed: int) -> tuple[str, dict]:
+def make_study(pairs: list[Pair], seed: int, presets: tuple[str, str] = COMPARED) -> tuple[str, dict]:
     """Return the page and its key.
+
+    Args:
+        presets: that of the pairs' `ours`, and their baseline's.
 
     The page draws for each person which of two is above. Which comes first in the page is drawn from the
     seed, so that the page does not tell them apart.
@@ -130,7 +138,8 @@ def make_study(pairs: list[Pair], seed: int) -> tuple[str, dict]:
         place_of_ours.append(place)
     digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
     content = {"study": digest, "pairs": shown, "questions": QUESTIONS}
-    return render("study.html", {"content": content}), {"study": digest, "seed": seed, "ours": place_of_ours}
+    key = {"study": digest, "seed": seed, "presets": presets, "ours": place_of_ours}
+    return render("study.html", {"content": content}), key
 
 
 def count(key: dict, answers: list[dict]) -> Tally:
@@ -163,7 +172,7 @@ def count(key: dict, answers: list[dict]) -> Tally:
             above = choice["choice"] == "above"
             ours = above == (choice["above"] == key["ours"][choice["pair"]])
             votes[choice["question"]].append(Vote(answer["person"], choice["pair"], ours, above))
-    return Tally(votes, len(people))
+    return Tally(votes, len(people), tuple(key.get("presets", COMPARED)))
 
 
 def read_answers(path: Path) -> dict:
@@ -197,8 +206,8 @@ def _video(folder: Path) -> str:
 def make(
     run_root: tyro.conf.Positional[Path],
     out: tyro.conf.Positional[Path],
-    ours: str = "dsds",
-    baseline: str = "sjc",
+    ours: str = COMPARED[0],
+    baseline: str = COMPARED[1],
     seed: int = 0,
 ) -> None:
     """Write `study.html`, to be given away, and `key.json`, to be kept.
@@ -215,7 +224,7 @@ def make(
             f"a study's key is never written over, for answers are told by it alone. {out} has one. Choose "
             "another folder."
         )
-    page, key = make_study(find_pairs(run_root, ours, baseline), seed)
+    page, key = make_study(find_pairs(run_root, ours, baseline), seed, (ours, baseline))
     out.mkdir(parents=True, exist_ok=True)
     with atomic(out / "study.html") as partial:
         partial.write_text(page, encoding="utf-8")
@@ -233,7 +242,7 @@ def tally(key: tyro.conf.Positional[Path], answers: tyro.conf.Positional[tuple[P
     print(f"{counted.people} people, {counted.pairs} pairs")
     for name, question in QUESTIONS.items():
         if share := counted.share(name):
-            print(f"{question} ours {percent(share)} of {share.n} answers")
+            print(f"{question} {counted.presets[0]} {percent(share)} of {share.n} answers")
     if above := counted.above():
         print(f"Whatever was asked, the one above: {percent(above)}")
 

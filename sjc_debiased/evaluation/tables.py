@@ -15,7 +15,7 @@ import numpy as np
 from sjc_debiased.evaluation.collect import Measured, difference, mean_of, rate_of
 from sjc_debiased.evaluation.intervals import NONE, Estimate, number, percent
 from sjc_debiased.evaluation.labels import Labelled, describe, rate_by_eye
-from sjc_debiased.evaluation.study import QUESTIONS, Tally
+from sjc_debiased.evaluation.study import COMPARED, QUESTIONS, Tally
 from sjc_debiased.evaluation.success import MOST_DEG, FaceCount, count_faces
 
 ABLATION = ("sjc", "score-only", "prompt-only", "static-low", "static-high", "dsds-preserved", "dsds")
@@ -91,14 +91,23 @@ def _size(runs: list[Measured], preset: str) -> tuple[str, str] | None:
     return (str(len(prompts)), str(len(set(prompts)))) if prompts else None
 
 
+def of_those(said: str, e: Estimate | None, n: int) -> str:
+    """Return what a cell says, with the number of objects where it is not that of its row."""
+    return said if e is None or e.n == n else f"{said} of {e.n}"
+
+
 def _paired(preset: str, other: str, e: Estimate) -> tuple[str, str, str]:
     """Return how a row of paired differences begins."""
     return f"{preset} − {other}, paired", str(e.n), str(e.clusters)
 
 
-def _several(rows: list[tuple[str, ...]]) -> str:
-    """Return what must be known where a table has several paired differences, else ""."""
-    n = sum(row[0].endswith(", paired") for row in rows)
+def several(rows: list[tuple[str, ...]], column: int = 0) -> str:
+    """Return what must be known where a table has several paired differences, else "".
+
+    Args:
+        column: that says which rows are paired.
+    """
+    n = sum(row[column].endswith(", paired") for row in rows)
     if n < 2:
         return ""
     return (
@@ -118,18 +127,20 @@ def table_1(runs: list[Measured]) -> Table:
         size = _size(runs, preset)
         if size is None:
             continue
-        ours = [number(mean_of(runs, preset, c)) for c in columns]
+        n, means = int(size[0]), [mean_of(runs, preset, c) for c in columns]
+        ours = [of_those(number(mean), mean, n) for mean in means]
         paper = [PAPER_VGG.get(preset, NONE), NONE]
-        guarded = [number(mean_of(runs, preset, g), 3) for g in guards]
+        guarded = [of_those(number(mean, 3), mean, n) for mean in (mean_of(runs, preset, g) for g in guards)]
         rows.append((preset, *size, *ours, *paper, *guarded))
     for preset, other in PAIRS:
         covered = difference(runs, preset, other, guards[0])
         if covered:
-            change = [number(difference(runs, preset, other, c), sign=True) for c in columns]
-            guarded = [number(difference(runs, preset, other, g), 3, sign=True) for g in guards]
+            changes = [difference(runs, preset, other, c) for c in (*columns, *guards)]
+            change = [of_those(number(e, sign=True), e, covered.n) for e in changes[: len(columns)]]
+            guarded = [of_those(number(e, 3, sign=True), e, covered.n) for e in changes[len(columns) :]]
             rows.append((*_paired(preset, other, covered), *change, NONE, NONE, *guarded))
     note = (
-        f"Mean over objects with its 95 % interval (BCa bootstrap over prompts). {_several(rows)}Lower "
+        f"Mean over objects with its 95 % interval (BCa bootstrap over prompts). {several(rows)}Lower "
         "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), "
         "sharpness (mean difference of neighbouring pixels) and the CLIP similarity of the prompt without "
         "a view tell these apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the "
@@ -140,7 +151,7 @@ def table_1(runs: list[Measured]) -> Table:
 
 
 def table_2(tally: Tally | None) -> Table:
-    """Return the user study: the share of pairs in which D-SDS was preferred."""
+    """Return the user study: the share of answers that preferred D-SDS."""
     rows = []
     for key, question in QUESTIONS.items():
         share = tally.share(key) if tally else None
@@ -156,7 +167,8 @@ def table_2(tally: Tally | None) -> Table:
     else:
         people = "No answers yet: `python -m sjc_debiased.evaluation.study`."
     note = f"{people} The paper asked 75 people; the body of its Table 2 is lost."
-    head = ("question", "prefer dsds to sjc", "answers", "paper")
+    ours, baseline = tally.presets if tally else COMPARED
+    head = ("question", f"prefer {ours} to {baseline}", "answers", "paper")
     return Table("table_2", "Table 2: user study", note, head, rows)
 
 
@@ -175,8 +187,9 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
         arcs = [r.metrics["face"]["arcs"] for r in runs if r.preset == preset and "face" in r.metrics]
         counts = ", ".join(f"{n} × {arcs.count(n)}" for n in sorted(set(arcs)))
         anywhere, front = (f"{percent(e)} of {e.n}" if e else NONE for e in eyes)
-        cells = (percent(rates[0]), anywhere, PAPER_SUCCESS.get(preset, NONE), percent(rates[1]), front)
-        rows.append((preset, *size, *cells, *map(percent, rates[2:]), counts or NONE, percent(guessed)))
+        one, success, *others, guess_ = (of_those(percent(e), e, int(size[0])) for e in (*rates, guessed))
+        cells = (one, anywhere, PAPER_SUCCESS.get(preset, NONE), success, front)
+        rows.append((preset, *size, *cells, *others, counts or NONE, guess_))
     for preset, other in PAIRS:
         gains = [difference(runs, preset, other, a, most=1) for a in asked]
         if gains[0]:
@@ -188,7 +201,7 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     head += ("a face at the back", "faces × objects", "guess by CLIP")
     note = (
         "Rates and differences with 95 % intervals over prompts: a BCa bootstrap, or what so many prompts "
-        f"can tell where they all agree. {_several(rows)}The paper counted faces by eye, wherever they look, "
+        f"can tell where they all agree. {several(rows)}The paper counted faces by eye, wherever they look, "
         "on 41 prompts, on Stable Diffusion: the two columns before its own count the same. What is not by "
         "eye is the verdict of the menagerie's judge (docs/menagerie_quality.md). A face over more than "
         f"{MOST_DEG:.0f}° is not one: table_3_limits has the rates for other limits. "
@@ -223,7 +236,7 @@ def table_5(runs: list[Measured]) -> Table:
     """Return the numbers behind Fig. 5: where the similarity to each view prompt peaks."""
     head = ("preset", "objects", "prompts")
     for view in ("front", "side", "back"):
-        head += (f"{view}: peak off by", f"{view}: margin")
+        head += (f"{view}: peak off by, degrees", f"{view}: margin")
     rows = []
     for preset in ABLATION:
         size = _size([r for r in runs if "clip" in r.metrics], preset)
@@ -233,7 +246,7 @@ def table_5(runs: list[Measured]) -> Table:
         for view in ("front", "side", "back"):
             peak: Any = mean_of(runs, preset, _of("clip", "peak_off_deg", view))
             cells += [
-                f"{peak.value:.0f}°",
+                number(peak, 0),
                 number(mean_of(runs, preset, _of("clip", "margin", view)), 3, sign=True),
             ]
         rows.append((preset, *size, *cells))

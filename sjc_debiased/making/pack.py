@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from sjc_debiased.denoiser import Denoiser
+from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import STATS
 from sjc_debiased.making.session import Session
 from sjc_debiased.making.watch import Watcher
 from sjc_debiased.optimize import Step, begin_step
 from sjc_debiased.options.config import Resolved
 
 _ASK_AGAIN_S = 0.05
+_SIGN_S = 60.0
 
 Job = tuple[Resolved, AbstractContextManager[Session]]
 """A run, and what opens its folder when its turn comes (`prepare.open_session`)."""
@@ -145,6 +148,8 @@ def _show(session: Session, step: Step, watchers: Sequence[Watcher], stop: list[
             stop.append(signal.SIGTERM)
         if "wait" not in wishes or stop or session.remaining_steps == 0:
             return
+        if time.time() - RunReader(session.folder).last_sign > _SIGN_S:
+            (session.folder / STATS).touch()  # paused, and not stopped
         time.sleep(_ASK_AGAIN_S)
 
 

@@ -16,7 +16,8 @@ from sjc_debiased.models.pipelines import STABLE_DIFFUSION, check_name, pipeline
 from sjc_debiased.models.tensor_files import PICKLES, ModelError
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.options.profiles import Profile
-from sjc_debiased.settings import GuidanceForm
+from sjc_debiased.schedules import TimestepRange
+from sjc_debiased.settings import GuidanceSettings
 
 _PLUS_LORA = " + lora "
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -124,14 +125,21 @@ def weights_of(identified: str) -> str:
     return identified.partition(_PLUS_LORA)[0]
 
 
-def check_guidance(form: GuidanceForm, choice: Choice) -> None:
-    """Refuse VSD on a model of whose U-Net no second one can be made; asks its index or name alone.
+def check_guidance(guidance: GuidanceSettings, choice: Choice) -> None:
+    """Refuse timesteps beyond a model's, and VSD where it can have no second U-Net; asks index or name alone.
 
     Raises:
         OptionError: names the model.
     """
     pipeline = pipeline_of(choice.location)
-    if form == "vsd" and not pipeline.vsd:
+    if guidance.timesteps:
+        highest = max(value for _, value in TimestepRange.parse(*guidance.timesteps).high.points)
+        if highest > pipeline.last_timestep + 1:
+            raise OptionError(
+                f"timesteps of {pipeline.title} end at {pipeline.last_timestep}. The range goes up to, but "
+                f"without, {highest:g}. Give --timesteps a HIGH of at most {pipeline.last_timestep + 1}."
+            )
+    if guidance.guidance_form == "vsd" and not pipeline.vsd:
         raise OptionError(
             "--guidance_form vsd makes its second model of the U-Net of a Stable Diffusion. --model "
             f"{choice.name} is {pipeline.title}. Choose another model, or --guidance_form sds."

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sjc_debiased.models.finding import Found
     from sjc_debiased.models.lora import Lora
 
+LAST_TIMESTEP = 980  # sigma 33.8; at 999 it is 20,291, where a picture is lost in rounding
 MAX_TOKENS = 77  # of a prompt: T5 takes more, and IF was trained on these
 _PADDED_TO = 128  # T5 has a few tokens more than its tokenizer, up to a multiple of this
 _TEXT, _ENCODER, _UNET = "text", "text_encoder", "unet"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sjc_debiased.models.tensor_files import SUPPORTED, ModelError
 from sjc_debiased.options.profiles import Profile
+from sjc_debiased.schedules import N_TIMESTEPS
 from sjc_debiased.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Pipeline:
             told not to; the last argument is the prompts that it will be asked. Raises ModelError.
         owners: how names on the hub begin by which it is known without asking.
         pixels: its pictures are RGB and not latents.
+        last_timestep: of its table of noise levels.
         vsd: VSD can make a second model of its U-Net (`guidance.own_unet`).
         reads_ahead: its text encoder is too large to stay: it reads all prompts first, and what it has read
             is kept on the disk, so that a run of known prompts needs no weights of it.
@@ -65,6 +67,7 @@ class Pipeline:
     load: Callable[[Found, torch.device, torch.dtype, tuple[Lora, ...], bool, Sequence[str]], Denoiser]
     owners: tuple[str, ...] = ()
     pixels: bool = False
+    last_timestep: int = N_TIMESTEPS - 1
     vsd: bool = False
     reads_ahead: bool = False
     terms: str = ""

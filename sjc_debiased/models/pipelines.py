@@ -46,6 +46,7 @@ DEEPFLOYD_IF = Pipeline(
     load=deepfloyd.load,
     owners=("deepfloyd/",),
     pixels=True,
+    last_timestep=deepfloyd.LAST_TIMESTEP,
     reads_ahead=True,
     terms="DeepFloyd's models are for non-commercial research, and the hub gives them to whoever accepts "
     "that: log in at https://huggingface.co, accept the licence on "

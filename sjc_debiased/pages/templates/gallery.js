@@ -4,10 +4,10 @@ const cards = [...document.querySelectorAll(".card")];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 function filter() {
-  const words = at("prompt").value.toLowerCase().trim();
+  const words = at("prompt").value.toLowerCase().trim().split(/\s+/);
   let n = 0;
   for (const card of cards) {
-    const fits = card.dataset.prompt.includes(words) && ["preset", "model", "state"].every(
+    const fits = words.every(word => card.dataset.prompt.includes(word)) && ["preset", "model", "state"].every(
       name => !at(name).value || card.dataset[name] === at(name).value);
     card.hidden = !fits;
     n += fits;
