@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from sjc_debiased.denoiser import TIMESTEPS, Conditioning, ask_guided, nearest_timestep, sigma_table
 from sjc_debiased.models.compiled import Compiled
-from sjc_debiased.models.deepfloyd import LAST_TIMESTEP
 
 CHANNELS = 3
 
@@ -41,12 +40,14 @@ class DeepFloydIF:
         read: Callable[[list[str]], Tensor],
         device: torch.device,
         dtype: torch.dtype,
+        last_timestep: int,
     ):
         """Take over a loaded `UNet2DConditionModel` and the scheduler of its folder.
 
         Args:
             read: returns the embeddings of prompts, [n, tokens, width], on any device and in any dtype.
             dtype: of the U-Net; all results are float32.
+            last_timestep: that is used of the scheduler's table.
         """
         config = unet.config
         if config.in_channels != CHANNELS or config.out_channels not in (CHANNELS, 2 * CHANNELS):
@@ -62,7 +63,7 @@ class DeepFloydIF:
         self.device, self.dtype = device, dtype
         self.unet = torch.nn.Module.to(unet, device, dtype).eval().requires_grad_(False)
         self.unet.to(memory_format=torch.channels_last)
-        self.sigmas = _sigmas(scheduler.betas).to(device)
+        self.sigmas = _sigmas(scheduler.betas, last_timestep).to(device)
         self.channels, self.size = CHANNELS, config.sample_size
         self._read, self._run = read, self.unet
 
@@ -75,12 +76,13 @@ class DeepFloydIF:
         """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does.
 
         Raises:
-            ValueError: the range goes beyond `LAST_TIMESTEP`.
+            ValueError: the range goes beyond the last timestep.
         """
-        if timesteps[1] > len(self.sigmas):
+        n = len(self.sigmas)
+        if timesteps[1] > n:
             raise ValueError(
-                f"timesteps of DeepFloyd IF end at {LAST_TIMESTEP}. The range goes up to, without, "
-                f"{timesteps[1]}. Give --timesteps a HIGH of at most {LAST_TIMESTEP + 1}."
+                f"timesteps of DeepFloyd IF end at {n - 1}. Asked for up to, without, {timesteps[1]}. Give "
+                f"--timesteps a HIGH of at most {n}."
             )
         return self.sigmas[int(rng.integers(*timesteps))]
 
@@ -130,6 +132,6 @@ class DeepFloydIF:
         return output[:, :CHANNELS].float()
 
 
-def _sigmas(betas: Tensor) -> Tensor:
+def _sigmas(betas: Tensor, last: int) -> Tensor:
     """Return the sigma of the timesteps that are used; in float64, since 1 - abar begins at 4.1e-5."""
-    return sigma_table((1 - betas.double()).cumprod(0))[: LAST_TIMESTEP + 1]
+    return sigma_table((1 - betas.double()).cumprod(0))[: last + 1]

@@ -83,13 +83,12 @@ def run(options: Options, command: list[str]) -> int:
     print(f"model: {choice.name} ({choice.why})")
     wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
     check_kept(basic.prompt, options.method.keep, removes=wanted[0].prompting.masked_lm is not None)
-    for resolved in wanted:
-        check_words(resolved.prompt, choice)
-        check_guidance(resolved.guidance, choice)
+    check_guidance(wanted[0].guidance, choice)
+    for prompt in basic.prompt:
+        check_words(prompt, choice)
     check_memory(wanted[0].field.resolution, min(machine_options.at_a_time, len(wanted)))
     if resume:
         check_same_options(resume, wanted[0])
-
     index = RunIndex(basic.run_root)
     folders = {r: resume or index.find(r, machine.wanted_precision) for r in wanted}
     if not basic.dry_run:

@@ -17,7 +17,7 @@ from sjc_debiased.denoiser import TIMESTEPS
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.models import deepfloyd
 from sjc_debiased.models.choose import choose_model, fingerprint
-from sjc_debiased.models.deepfloyd import TextReader, texts_folder
+from sjc_debiased.models.deepfloyd import LAST_TIMESTEP, TextReader, texts_folder
 from sjc_debiased.models.finding import find_model
 from sjc_debiased.models.loading import check_loras, check_prompts, load_model
 from sjc_debiased.models.lora import Lora
@@ -154,7 +154,9 @@ class Recorder(torch.nn.Module):
 
 def test_float16_never_sees_sigma():
     scheduler, unet = DDPMScheduler(beta_schedule="squaredcos_cap_v2"), Recorder()
-    model = DeepFloydIF(unet, scheduler, lambda told: torch.zeros(len(told), 77, 32), CPU, torch.float16)
+    model = DeepFloydIF(
+        unet, scheduler, lambda told: torch.zeros(len(told), 77, 32), CPU, torch.float16, LAST_TIMESTEP
+    )
     sigma = model.sigmas[980:]
     noised = sigma * torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     cond = model.condition([CAT] * 4)
@@ -187,13 +189,13 @@ def test_another_unet_is_refused(if_folder, wrong):
     unet = Recorder()
     vars(unet.config).update(wrong)
     with pytest.raises(ValueError, match=r"takes 3 channels and gives 6.*It takes \d and gives \d"):
-        DeepFloydIF(unet, None, None, CPU, torch.float32)
+        DeepFloydIF(unet, None, None, CPU, torch.float32, LAST_TIMESTEP)
 
 
 def test_another_prediction_is_refused():
     scheduler = SimpleNamespace(config=SimpleNamespace(prediction_type="v_prediction"))
     with pytest.raises(ValueError, match="must predict epsilon.*'v_prediction'"):
-        DeepFloydIF(Recorder(), scheduler, None, CPU, torch.float32)
+        DeepFloydIF(Recorder(), scheduler, None, CPU, torch.float32, LAST_TIMESTEP)
 
 
 def test_prompts_are_read_as_the_pipeline_reads_them(if_folder, pipeline):

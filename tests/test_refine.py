@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from sjc_debiased import proposals, refine
 from sjc_debiased.folder.reader import RunReader
@@ -146,12 +145,12 @@ def test_a_run_with_a_lora_is_refused(command, capsys):
 
 
 def test_the_model_is_as_precise_as_in_its_run_but_on_a_cpu(copied_run, monkeypatch):
-    def load_model(location, device, dtype):
-        loaded.append(dtype)
+    def model_of(location, device, precision):
+        loaded.append(precision)
         raise OSError
 
     loaded = []
-    monkeypatch.setattr(made, "load_model", load_model)
+    monkeypatch.setattr(made, "model_of", model_of)
     options = json.loads((copied_run / "options.json").read_text())
     for device, precision, asked in (
         ("cuda", "bfloat16", True),
@@ -162,7 +161,7 @@ def test_the_model_is_as_precise_as_in_its_run_but_on_a_cpu(copied_run, monkeypa
         write_json(copied_run / "options.json", options)
         with pytest.raises(OSError):  # noqa: PT011
             load_scene(copied_run, device, asked=asked)
-    assert loaded == [torch.bfloat16, torch.float16, torch.float32]
+    assert loaded == ["bfloat16", "float16", "float32"]
 
 
 def test_the_command_is_light_until_it_works(tmp_path):

@@ -111,7 +111,7 @@ def load(
     if prompts:
         reader(["", *prompts])  # so that the text encoder is gone before the U-Net comes
     unet, scheduler = load_unet(found, dtype)
-    return DeepFloydIF(unet, scheduler, reader, device, dtype)
+    return DeepFloydIF(unet, scheduler, reader, device, dtype, LAST_TIMESTEP)
 
 
 def texts_folder() -> Path:
