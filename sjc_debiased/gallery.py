@@ -31,11 +31,8 @@ def write_gallery(run_root: Path) -> int:
         OSError: it could not be written. RunError: there is a page of that name that is no gallery.
     """
     place = run_root / GALLERY
-    if (
-        place.exists()
-        and (there := place.read_text(encoding="utf-8", errors="replace"))
-        and _OURS not in there
-    ):
+    there = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
+    if there and _OURS not in there:
         raise RunError(
             f"a gallery takes the place of no page but its own. {place} is another. Move it, or make runs in "
             "another folder with --run_root."

@@ -115,11 +115,11 @@ def find_pairs(run_root: Path, ours: str = COMPARED[0], baseline: str = COMPARED
 def make_study(pairs: list[Pair], seed: int, presets: tuple[str, str] = COMPARED) -> tuple[str, dict]:
     """Return the page and its key.
 
-    Args:
-        presets: that of the pairs' `ours`, and their baseline's.
-
     The page draws for each person which of two is above. Which comes first in the page is drawn from the
     seed, so that the page does not tell them apart.
+
+    Args:
+        presets: that of the pairs' `ours`, and their baseline's.
 
     Raises:
         StudyError: there is no pair.

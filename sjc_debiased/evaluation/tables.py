@@ -86,10 +86,10 @@ def guess(metrics: dict) -> bool | None:
     return count_faces(front.astype(float)).success
 
 
-def _size(runs: list[Measured], preset: str) -> tuple[str, str] | None:
+def _size(runs: list[Measured], preset: str) -> tuple[int, int] | None:
     """Return the numbers of objects and of prompts of a preset, None where it has none."""
     prompts = [r.prompt for r in runs if r.preset == preset]
-    return (str(len(prompts)), str(len(set(prompts)))) if prompts else None
+    return (len(prompts), len(set(prompts))) if prompts else None
 
 
 def of_those(said: str, e: Estimate | None, n: int) -> str:
@@ -121,25 +121,23 @@ def table_1(runs: list[Measured]) -> Table:
     """Return A-LPIPS by preset, with the guards against a cheap win."""
     head = ("preset", "objects", "prompts", "A-LPIPS VGG", "A-LPIPS AlexNet", "VGG, published protocol")
     head += ("paper: VGG", "paper: AlexNet", "coverage", "sharpness", "CLIP, plain prompt")
-    columns = [_of(f"a_lpips_{n}") for n in ("vgg", "alex", "vgg_published")]
-    guards = [_of("coverage"), _of("sharpness"), _of("clip", "plain")]
+    measures = [(_of(f"a_lpips_{n}"), 4) for n in ("vgg", "alex", "vgg_published")]
+    measures += [(_of(*guard), 3) for guard in (("coverage",), ("sharpness",), ("clip", "plain"))]
     rows = []
     for preset in ABLATION:
         size = _size(runs, preset)
         if size is None:
             continue
-        n, means = int(size[0]), [mean_of(runs, preset, c) for c in columns]
-        ours = [of_those(number(mean), mean, n) for mean in means]
+        means = [(mean_of(runs, preset, value), digits) for value, digits in measures]
+        cells = [of_those(number(mean, digits), mean, size[0]) for mean, digits in means]
         paper = [PAPER_VGG.get(preset, NONE), NONE]
-        guarded = [of_those(number(mean, 3), mean, n) for mean in (mean_of(runs, preset, g) for g in guards)]
-        rows.append((preset, *size, *ours, *paper, *guarded))
+        rows.append((preset, *map(str, size), *cells[:3], *paper, *cells[3:]))
     for preset, other in PAIRS:
-        covered = difference(runs, preset, other, guards[0])
+        covered = difference(runs, preset, other, _of("coverage"))
         if covered:
-            changes = [difference(runs, preset, other, c) for c in (*columns, *guards)]
-            change = [of_those(number(e, sign=True), e, covered.n) for e in changes[: len(columns)]]
-            guarded = [of_those(number(e, 3, sign=True), e, covered.n) for e in changes[len(columns) :]]
-            rows.append((*_paired(preset, other, covered), *change, NONE, NONE, *guarded))
+            changes = [(difference(runs, preset, other, value), digits) for value, digits in measures]
+            cells = [of_those(number(e, digits, sign=True), e, covered.n) for e, digits in changes]
+            rows.append((*_paired(preset, other, covered), *cells[:3], NONE, NONE, *cells[3:]))
     note = (
         f"Mean over objects with its 95 % interval (BCa bootstrap over prompts). {several(rows)}Lower "
         "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), "
@@ -188,9 +186,9 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
         arcs = [r.metrics["face"]["arcs"] for r in runs if r.preset == preset and "face" in r.metrics]
         counts = ", ".join(f"{n} × {arcs.count(n)}" for n in sorted(set(arcs)))
         anywhere, front = (f"{percent(e)} of {e.n}" if e else NONE for e in eyes)
-        one, success, *others, guess_ = (of_those(percent(e), e, int(size[0])) for e in (*rates, guessed))
+        one, success, *others, guess_ = (of_those(percent(e), e, size[0]) for e in (*rates, guessed))
         cells = (one, anywhere, PAPER_SUCCESS.get(preset, NONE), success, front)
-        rows.append((preset, *size, *cells, *others, counts or NONE, guess_))
+        rows.append((preset, *map(str, size), *cells, *others, counts or NONE, guess_))
     for preset, other in PAIRS:
         gains = [difference(runs, preset, other, a, most=1) for a in asked]
         if gains[0]:
@@ -250,7 +248,7 @@ def table_5(runs: list[Measured]) -> Table:
                 number(peak, 0),
                 number(mean_of(runs, preset, _of("clip", "margin", view)), 3, sign=True),
             ]
-        rows.append((preset, *size, *cells))
+        rows.append((preset, *map(str, size), *cells))
     note = (
         "Peak off by: mean angle between the azimuth of the highest similarity to a view's prompt and the "
         "middle of that view (chance: 90° for front and back, 45° for the side). Margin: mean similarity "

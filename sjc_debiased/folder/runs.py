@@ -34,9 +34,11 @@ GALLERY = "index.html"
 RANKING = "ranking.json"
 RANKING_SHEET = "ranking.png"
 LOCK = ".lock"
-PARTIAL = ".partial-"
 """The files of a run folder, `GALLERY` of their parent, and those of a ranking in a folder beside them
 (`evaluation.best`); what is in them: `reader`, `pages`."""
+
+PARTIAL = ".partial-"
+"""How the name of a file begins while it is written."""
 
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 FIXED_AZIMUTHS = (0, 90, 180, 270)
