@@ -49,7 +49,7 @@ def words_of(framework: Compared, o: CompareOptions, root: Path, rest: list[str]
     if framework.name == "vsd" and o.model == "menagerie":
         words += ["--vsd_model", "copy"]  # it attends too little for a LoRA on its attention
     words += ["--model", o.model, "--suite", _suite(o), "--alike", "--limit", str(o.limit)]
-    words += ["--device", o.device, *(["--n_steps", str(o.n_steps)] if o.n_steps else [])]
+    words += ["--device", o.device, *(["--n_steps", str(o.n_steps)] if o.n_steps is not None else [])]
     return [*words, "--run_root", str(root / framework.name), *rest]
 
 
@@ -126,7 +126,7 @@ def _suite(o: CompareOptions) -> str:
 
 
 def _places(o: CompareOptions) -> tuple[Path, Path]:
-    steps = f"-{o.n_steps}steps" if o.n_steps else ""
+    steps = "" if o.n_steps is None else f"-{o.n_steps}steps"
     name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}{steps}"
     default = Path(name) / "frameworks"
     return o.run_root or "runs" / default, o.out or "results" / default

@@ -171,10 +171,12 @@ def _changes(runs: list[Measured], preset: str, baseline: str) -> tuple[str, ...
     pair, with_face = (preset, baseline), [r for r in runs if r.face]
     covered = difference(runs, *pair, lambda m: m["coverage"])
     gains = [difference(with_face, *pair, faces(attrgetter(n)), most=1) for n in ("success", "one_face")]
+    vgg = difference(runs, *pair, lambda m: m.get("a_lpips_vgg"))
+    n, prompts = (covered.n, covered.clusters) if covered else (0, 0)
     return (
-        *((str(covered.n), str(covered.clusters)) if covered else ("0", "0")),
-        *(percent(gain, sign=True) for gain in gains),
-        number(difference(runs, *pair, lambda m: m.get("a_lpips_vgg")), sign=True),
+        *(str(n), str(prompts)),
+        *(of_those(percent(gain, sign=True), gain, n) for gain in gains),
+        of_those(number(vgg, sign=True), vgg, n),
         number(covered, 3, sign=True),
         NONE,
     )
