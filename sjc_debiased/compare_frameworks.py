@@ -70,7 +70,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     can, not_run = split(pipeline_of(choice.location).pixels)
     _check(o, rest)
     can = [f for f in can if not o.only or f.name in o.only]
-    root, out = _places(o)
+    root, out = places_of(o)
     print("\n".join(not_run), file=sys.stderr, flush=True)
     worst = 0
     for framework in can:
@@ -125,7 +125,8 @@ def _suite(o: CompareOptions) -> str:
     return o.suite or ("menagerie" if o.model == "menagerie" else "dsds70")
 
 
-def _places(o: CompareOptions) -> tuple[Path, Path]:
+def places_of(o: CompareOptions) -> tuple[Path, Path]:
+    """Return the parent of the frameworks' runs, and the folder of the table and figures."""
     steps = "" if o.n_steps is None else f"-{o.n_steps}steps"
     name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}{steps}"
     default = Path(name) / "frameworks"

@@ -3,11 +3,12 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from sjc_debiased import compare_frameworks
-from sjc_debiased.compare_frameworks import CompareOptions, main, words_of
+from sjc_debiased.compare_frameworks import CompareOptions, main, places_of, words_of
 from sjc_debiased.evaluation import measure
 from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
@@ -125,3 +126,16 @@ def test_what_would_make_another_table_is_refused(words, message, capsys, eps_fo
     monkeypatch.setattr(compare_frameworks, "words_of", None)
     assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_other_numbers_of_steps_have_a_folder_of_their_own():
+    usual, short = CompareOptions(), CompareOptions(n_steps=300)
+    assert places_of(usual) == (
+        Path("runs/menagerie-menagerie/frameworks"),
+        Path("results/menagerie-menagerie/frameworks"),
+    )
+    assert places_of(short)[0] == Path("runs/menagerie-menagerie-300steps/frameworks")
+    words = words_of(COMPARED[0], short, places_of(short)[0], [])
+    assert words[words.index("--n_steps") + 1] == "300"
+    assert "--n_steps" not in words_of(COMPARED[0], usual, places_of(usual)[0], [])
+    assert words_of(COMPARED[0], CompareOptions(n_steps=0), Path("x"), []).count("--n_steps") == 1

@@ -1,18 +1,22 @@
 """Several runs in one call of the U-Net: each as it would be alone, and none hurt by another."""
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from adapt_sd import StableDiffusion
+from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import FINISHED
 from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.making import session
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize_step
 from sjc_debiased.schedules import ClipSchedule
 from tests.small_models import load_pipeline
+from tests.watched_runs import make_run
 from voxnerf.cameras import sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 
@@ -146,3 +150,22 @@ def test_a_unet_that_overflows_is_named(command, monkeypatch, capsys):
     assert code == 1
     assert "the U-Net must stay within float16's range" in capsys.readouterr().err
     assert not (folder / FINISHED).exists()
+
+
+def test_a_run_that_waits_shows_that_it_is_not_stopped(tmp_path):
+    """As one that is paused in the viewer for an hour."""
+    signs = []
+
+    class Pause:
+        def between_steps(self, session, step):
+            for path in (p for p in session.folder.iterdir() if not signs):
+                os.utime(path, (0, 0))
+            signs.append(RunReader(session.folder).last_sign)
+            return "wait" if len(signs) < 2 else "go on"
+
+        def close(self):
+            pass
+
+    make_run(tmp_path / "run", Pause())
+    assert signs[0] == 0
+    assert time.time() - signs[1] < 60
