@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from prompts.hub import MissingError
 from sjc_debiased.evaluation import a_lpips as lpips_module
 from sjc_debiased.evaluation import clip_similarity
 from sjc_debiased.evaluation import measure as measuring
@@ -101,6 +102,16 @@ def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
     with pytest.raises(RunError, match=remedy):
         measuring.main(finished_run.parent, skip, clip)
+    assert not (finished_run / METRICS).exists()
+
+
+def test_a_clip_out_of_reach_is_refused_before_pictures_are_made(monkeypatch, finished_run, tmp_path):
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
+    monkeypatch.setattr(measuring, "pictures", lambda *_: pytest.fail("pictures were made"))
+    (tmp_path / "clip").mkdir()
+    with pytest.raises(MissingError, match="A CLIP in transformers' format"):
+        measuring.main(finished_run.parent, clip=str(tmp_path / "clip"))
     assert not (finished_run / METRICS).exists()
 
 

@@ -43,9 +43,11 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     Raises:
         RunError: the run is not finished, or of a model that the menagerie's judge and CLIP do not know.
         BackboneError: LPIPS's backbone is out of reach.
+        MissingError: the CLIP is out of reach.
     """
     options, grid, denoiser = load_scene(folder, device)
     _check_known(folder, options["model"], parts, clip)
+    clip_folder = find_clip(clip) if "clip" in parts else None  # before the minute of LPIPS
     cameras = metric_orbit(denoiser.size)
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
@@ -62,13 +64,13 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     if "a_lpips_published" in parts:
         found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published", device)
         found["lpips_vgg"] = _backbone_digest("vgg")
-    if "clip" in parts:
+    if clip_folder:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
         texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
         curves = azimuth_curves(images, azimuth, texts, prompt, clip, device)
         found["clip_model"] = _name(clip)
-        found["clip_weights"] = _digest(find_clip(clip, local_files_only=True) / WEIGHTS_FILE)
+        found["clip_weights"] = _digest(clip_folder / WEIGHTS_FILE)
         found["clip"] = {
             "plain": float(curves.plain.mean()),
             "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in TURNS},
