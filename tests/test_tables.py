@@ -1,6 +1,8 @@
 """The way from measured run folders to tables."""
 
+import csv
 import json
+from operator import attrgetter
 
 import pytest
 from PIL import Image
@@ -8,7 +10,8 @@ from PIL import Image
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
 from sjc_debiased.evaluation.labels import Labelled
-from sjc_debiased.evaluation.tables import ABLATION, table_1, table_3, table_3_limits
+from sjc_debiased.evaluation.objects import objects_csv
+from sjc_debiased.evaluation.tables import ABLATION, faces, table_1, table_3, table_3_limits
 from sjc_debiased.folder.reader import as_json
 from sjc_debiased.folder.runs import METRICS, write_json
 from sjc_debiased.options.config import resolve
@@ -178,6 +181,22 @@ def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tm
             about = picture.text["Description"] if path.suffix == ".png" else picture.info["comment"].decode()
             assert "abcdefabcdef" in about, path
     assert "abcdefabcdef" in (outs[0] / "figures/README.md").read_text()
+
+
+def test_every_object_has_a_row_from_which_a_rate_can_be_taken_again(run_root):
+    runs = collect(run_root)
+    rows = list(csv.DictReader(objects_csv(runs).splitlines()))
+    assert [r["run"] for r in rows] == [r.identity for r in runs]
+    for preset in ("sjc", "dsds"):
+        rate = rate_of(runs, preset, faces(attrgetter("success")))
+        said = [r["success"] == "yes" for r in rows if r["preset"] == preset]
+        assert sum(said) / len(said) == rate.value
+    assert {r["coverage"] for r in rows} == {"0.3"}
+    assert {r["a_lpips_alex"] for r in rows} == {""}
+    one = json.loads((runs[0].folder / METRICS).read_text())
+    one.pop("face")
+    write_json(runs[0].folder / METRICS, one)
+    assert next(csv.DictReader(objects_csv(collect(run_root)).splitlines()))["success"] == ""
 
 
 def test_only_networks_that_measured_are_named(run_root):

@@ -16,6 +16,7 @@ from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import STRIP_PROMPTS, Figure, write_figures
 from sjc_debiased.evaluation.labels import LabelError, read_labels
+from sjc_debiased.evaluation.objects import OBJECTS, objects_csv
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
 from sjc_debiased.folder.reader import short_commit
@@ -34,7 +35,7 @@ def main(
     answers: tuple[Path, ...] = (),
     labels: Path | None = None,
 ) -> None:
-    """Write `tables/`, `figures/` and `report.html`.
+    """Write `tables/` (of presets, and of every object), `figures/` and `report.html`.
 
     Args:
         run_root: parent of measured run folders.
@@ -67,6 +68,7 @@ def main(
     tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:
         table.write(out / "tables", made_by)
+    (out / "tables" / OBJECTS).write_text(objects_csv(runs), encoding="utf-8")
     figures = write_figures(runs, out / "figures", made_by)
     write_page(out / "report.html", "report.html", _report(runs, tables, figures, out / "figures", made_by))
     print(f"{len(runs)} runs: {out / 'report.html'}, {out / 'tables'}, {out / 'figures'}")
