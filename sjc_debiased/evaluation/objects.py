@@ -31,5 +31,5 @@ def _row(run: Measured) -> tuple[Any, ...]:
     said: list[Any] = [*(run.metrics.get(name) for name in _PLAIN), run.metrics.get("clip", {}).get("plain")]
     said += [face.get(name) for name in _FACE]
     rounded = (round(v, 6) if isinstance(v, float) else v for v in said)
-    cells = ({True: "yes", False: "no"}[v] if isinstance(v, bool) else v for v in rounded)
+    cells = (("no", "yes")[v] if isinstance(v, bool) else v for v in rounded)
     return run.prompt, run.preset, run.seed, run.identity, run.commit, *cells
