@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from operator import attrgetter
 from typing import Any
 
 from sjc_debiased.evaluation.collect import Measured
+from sjc_debiased.evaluation.tables import faces
 
 OBJECTS = "objects.csv"
 _PLAIN = ("a_lpips_vgg", "a_lpips_alex", "a_lpips_vgg_published", "coverage", "sharpness")
@@ -27,9 +29,8 @@ def objects_csv(runs: list[Measured]) -> str:
 
 
 def _row(run: Measured) -> tuple[Any, ...]:
-    face = run.metrics.get("face", {}) if run.face else {}
     said: list[Any] = [*(run.metrics.get(name) for name in _PLAIN), run.metrics.get("clip", {}).get("plain")]
-    said += [face.get(name) for name in _FACE]
+    said += [faces(attrgetter(name))(run.metrics) if run.face else None for name in _FACE]
     rounded = (round(v, 6) if isinstance(v, float) else v for v in said)
     cells = (("no", "yes")[v] if isinstance(v, bool) else v for v in rounded)
     return run.prompt, run.preset, run.seed, run.identity, run.commit, *cells
