@@ -5,9 +5,10 @@ For a word u of the prompt and a view v,
     pmi(v, u) = P(v | u) / [P(v | u) P(u) + P(v | not u) (1 - P(u))]
 
 where P(v | u) is a masked language model's probability of v in the gap of "This image is depicting a
-[gap] view of <prompt>", P(v | not u) the same for the prompt without u, and P(u) = 1/2, or 1 for a word that
-must stay (then pmi = 1). It is a ratio, not its logarithm. u is removed from the prompt of v where
-pmi(v, u) < 1 and its value "normalized across all view prompts" is below 0.95, which can be read in two ways:
+[gap] view of <prompt>", P(v | not u) the same for the prompt as it would be sent without u
+(`without_strays`), and P(u) = 1/2, or 1 for a word that must stay (then pmi = 1). It is a ratio, not its
+logarithm. u is removed from the prompt of v where pmi(v, u) < 1 and its value "normalized across all view
+prompts" is below 0.95, which can be read in two ways:
 
     pmi            P is normalised over the views for both; the second test asks pmi(v, u) / mean of pmi(., u)
                    over the views
@@ -30,7 +31,7 @@ import numpy as np
 
 from prompts.masked_lm import DEFAULT_MASKED_LM, GAP, Bert, MaskedLM
 from prompts.views import DSDS_VIEWS, VIEWS, ViewScheme
-from prompts.words import kept_words, split_words, without, without_strays
+from prompts.words import BY_THEIR_PHRASE, kept_words, split_words, without_strays
 
 SENTENCE = f"This image is depicting a {GAP} view of "
 P_PRESENT = 0.5
@@ -120,7 +121,7 @@ def debias_prompt(
     (`without_strays`).
 
     Args:
-        keep: words to protect beside the subject and the articles.
+        keep: words to protect beside those of `kept_words`.
         normalized: what the second test normalises over the views.
 
     Raises:
@@ -133,7 +134,8 @@ def debias_prompt(
     kept = kept_words(prompt, keep)
     words = list(dict.fromkeys(w.text for w in split_words(prompt)))
     open_words = [w for w in words if w not in kept]
-    texts = [SENTENCE + prompt, *(SENTENCE + without(prompt, {w}) for w in open_words)]
+    needed = {word for word, reason in kept.items() if reason not in BY_THEIR_PHRASE}
+    texts = [SENTENCE + prompt, *(SENTENCE + without_strays(prompt, {w}, needed) for w in open_words)]
     log_p = masked_lm.gap_log_probabilities(texts, VIEWS)
     tests = {w: np.ones((2, len(VIEWS))) for w in words}
     tests |= {w: pmi_tests(log_p[0], absent, normalized) for w, absent in zip(open_words, log_p[1:])}
@@ -146,7 +148,6 @@ def debias_prompt(
         )
         for view in VIEWS
     }
-    needed = {word for word, reason in kept.items() if reason != "article"}
     sent = {v: scheme.prompt(v, without_strays(prompt, set(removed[v]), needed)) for v in VIEWS}
     return ViewPrompts(prompt, sent, removed, pmi, normalized_pmi, kept)
 
@@ -163,7 +164,7 @@ def main(
     Args:
         prompt: the user's prompt.
         masked_lm: hub name or folder of a BERT-format masked language model.
-        keep: words to protect beside the subject and the articles.
+        keep: words to protect beside the subject, articles and prepositions.
         pmi_normalized: what the second test normalises over the views (docs/deviations.md).
         local_files_only: never ask the hub.
     """

@@ -1,13 +1,14 @@
 """Words of a prompt: splitting it, dropping some, and telling which must stay.
 
-The subject must never be lost ("a smiling cat" may lose "smiling", not "cat"), so the head noun is kept,
-and the articles are, but where nothing is left of their phrase. The head noun is found by rule, without a
-parser: it is the last word of a noun phrase, and a noun phrase ends at a preposition, a comma, a new
-article, or a participle ("munching", "dressed"). A participle may also stand before its noun ("a cute
-smiling cat"): then both readings' nouns are kept, because keeping a word too many costs little and losing
-the subject costs the object. "A DSLR photo of a dog" is a photo of its subject: the phrase after it is
-searched too. "A cat, photorealistic" and "a happy, fluffy cat" read alike, so what stands before a comma or a
-dash is kept as well as what stands at the end.
+The subject must never be lost ("a smiling cat" may lose "smiling", not "cat"), so the head noun is kept.
+Articles and connecting words ("with", "and", "wearing") show nothing that could contradict a view: they are
+kept, but where nothing is left of their phrase. The head noun is found by rule, without a parser: it is the
+last word of a noun phrase, and a noun phrase ends at a preposition, a comma, a new article, or a participle
+("munching", "dressed"). A participle may also stand before its noun ("a cute smiling cat"): then both
+readings' nouns are kept, because keeping a word too many costs little and losing the subject costs the
+object. "A DSLR photo of a dog" is a photo of its subject: the phrase after it is searched too. "A cat,
+photorealistic" and "a happy, fluffy cat" read alike, so what stands before a comma or a dash is kept as well
+as what stands at the end.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _SIGNS = {"&": "and", "+": "and"}
 _CHUNK = r"\S+?(?:[,;:]+(?=[^\W\d_])|(?!\S))"  # up to white space, or to a comma that a letter follows
 _DANGLING = " ,;:-–—|/&+"
 _POSTURES = frozenset("made standing sitting".split())
+BY_THEIR_PHRASE = frozenset({"article", "connects"})  # reasons to stay that hold while their phrase does
 _NOUNS_LIKE_PARTICIPLES = frozenset(
     "building painting drawing duckling gosling dumpling darling sibling viking string ceiling wedding "
     "pudding earring lightning clothing evening morning sapling fledgling starling herring steed".split()
@@ -59,22 +61,16 @@ def split_words(prompt: str) -> list[Word]:
     return words
 
 
-def without(prompt: str, dropped: set[str]) -> str:
-    """Return the prompt without every occurrence of the dropped words (lower case).
-
-    Their punctuation goes with them; the rest keeps its spelling. No comma is left dangling.
-    """
-    kept = [prompt[w.start : w.end] for w in split_words(prompt) if w.text not in dropped]
-    return " ".join(kept).strip(_DANGLING) if dropped else prompt
-
-
 def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
     """Return the prompt without the dropped words and without the words that they leave stray.
 
     "a bear wearing a backpack" without "backpack" is "a bear", not "a bear wearing a"; "a bear with big eyes"
     without "eyes" is "a bear", not "a bear with big". What goes is an "and" or "or" beside a dropped word; an
-    article of which nothing is left; and, at the end of the prompt, what describes a dropped noun, a
-    preposition or "wearing". Where a comma ends a phrase its article stays: that takes a parser.
+    article, a preposition or "wearing" of which nothing is left; and what describes a dropped noun. Their
+    phrase ends with the prompt or at the next preposition; where a comma ends it they stay: that takes a
+    parser.
+
+    A dropped word's punctuation goes with it; the rest keeps its spelling, and no comma is left dangling.
 
     Args:
         dropped, needed: words that go, and words that stay in any case; lower case.
@@ -84,14 +80,15 @@ def without_strays(prompt: str, dropped: set[str], needed: set[str]) -> str:
     follows, gone_after = None, False  # the next word that stays; whether the next word of the prompt goes
     for i in reversed(range(len(words))):
         text = words[i].text
+        empty = gone_after and (follows is None or follows in _BOUNDARIES)  # nothing is left of the phrase
         if text in _JOINERS:
             stray = gone_after or (i > 0 and words[i - 1].text in dropped)
         elif text in ARTICLES:
-            stray = gone_after and (follows is None or follows in ARTICLES | _BOUNDARIES)
+            stray = empty or (gone_after and follows in ARTICLES)
         elif text in _BOUNDARIES:
-            stray = gone_after and follows is None and text not in _POSTURES
+            stray = empty and text not in _POSTURES
         else:
-            stray = gone_after and follows is None and _describes(words, i, needed)
+            stray = empty and _describes(words, i, needed)
         gone_after = text in dropped or (stray and text not in needed)
         if not gone_after:
             left.insert(0, prompt[words[i].start : words[i].end])
@@ -123,6 +120,7 @@ def kept_words(prompt: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
     """
     words = split_words(prompt)
     kept = {w.text: "article" for w in words if w.text in ARTICLES}
+    kept |= {w.text: "connects" for w in words if w.text in _BOUNDARIES - _POSTURES}
     kept |= dict.fromkeys(_subjects(words), "subject")
     wanted = {text.lower() for text in extra}
     return kept | {w.text: "kept on request" for w in words if w.text in wanted}

@@ -272,7 +272,10 @@ def test_a_sweep_that_must_not_ask_the_hub_does_not(options, monkeypatch):
 
 
 def test_an_unknown_suite_is_refused():
-    with pytest.raises(SuiteError, match="dsds70, menagerie, menagerie_sealed, menagerie_sealed_2, sjc_readme, or a JSON file"):
+    with pytest.raises(
+        SuiteError,
+        match="dsds70, menagerie, menagerie_sealed, menagerie_sealed_2, sjc_readme, or a JSON file",
+    ):
         load_suite("nonsense")
 
 

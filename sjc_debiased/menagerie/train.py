@@ -34,7 +34,7 @@ class TrainingOptions:
     """Size of the album."""
     autoencoder_steps: int = 3000
     diffusion_steps: int = 10_500
-    masked_lm_steps: int = 1000
+    masked_lm_steps: int = 3000
     clip_steps: int = 1500
     judge_steps: int = 1500
     pixel_steps: int = 10_500

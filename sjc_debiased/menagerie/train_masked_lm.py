@@ -15,7 +15,7 @@ from sjc_debiased.menagerie.tokenizers import SENTENCE, bert_tokenizer
 from sjc_debiased.menagerie.training import SEED, device, fit
 
 _BATCH = 128
-_CORPUS = 40_000
+_CORPUS = 160_000
 _P_MASK = 0.15
 
 
