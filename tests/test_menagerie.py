@@ -142,7 +142,7 @@ def test_the_language_model_finds_the_contradiction():
     assert plan.removed["back"] == ("smiling",)
     assert plan.removed["front"] == ()
     plan = debias_prompt("a pig wearing a backpack", bert)
-    assert plan.removed["front"] == ("wearing", "backpack")
+    assert plan.removed["front"] == ("backpack",)
     assert plan.sent["front"] == "front view a pig"
 
 

@@ -145,16 +145,16 @@ def test_the_table_of_both_readings():
 
 
 def test_the_command_compares_a_suite(tmp_path, capsys):
-    """On the menagerie "eyes" of "big eyes" goes from the top by one reading alone; ramen is unknown."""
+    """On the menagerie a panda's scarf goes from the top by one reading alone; ramen is unknown."""
     suite = tmp_path / "mine.json"
-    texts = ("a bear with big eyes", "a monkey eating ramen")
+    texts = ("a panda wearing a scarf", "a monkey eating ramen")
     suite.write_text(json.dumps({"prompts": [{"prompt": t, "face": True} for t in texts]}))
     compare_readings.main(str(suite), str(WEIGHTS / "mlm"), local_files_only=True)
     lines = capsys.readouterr().out.splitlines()
-    found = [line.split()[1:-1] for line in lines if "big" in line]
+    found = [line.split()[1:-1] for line in lines if "scarf" in line]
     assert found == [
-        "a bear with big eyes | eyes | back | removed | removed".split(),
-        "a bear with big eyes | eyes | top | kept | removed".split(),
+        "a panda wearing a scarf | scarf | back | removed | removed".split(),
+        "a panda wearing a scarf | scarf | top | kept | removed".split(),
     ]
     assert lines[-1] == "1 of 2 prompts; the language model does not know the others' words."
     with pytest.raises(SuiteError, match="--suite must be"):
@@ -163,11 +163,11 @@ def test_the_command_compares_a_suite(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("reading", "top"),
-    [("pmi", "top view a bear with big eyes"), ("probabilities", "top view a bear")],
+    [("pmi", "top view a panda wearing a scarf"), ("probabilities", "top view a panda")],
 )
 def test_a_run_sends_what_its_reading_leaves(reading, top):
     choice = choose_model("menagerie", "cpu")
-    given = options(prompt=("a bear with big eyes",), preset="dsds", pmi_normalized=reading)
+    given = options(prompt=("a panda wearing a scarf",), preset="dsds", pmi_normalized=reading)
     (run,) = resolve(given, choice.profile, choice.name, "weights")
     assert plan_prompts(run, choice, local_files_only=True).sent["top"] == top
 
