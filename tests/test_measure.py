@@ -11,6 +11,7 @@ from prompts.hub import MissingError
 from sjc_debiased.evaluation import a_lpips as lpips_module
 from sjc_debiased.evaluation import clip_similarity
 from sjc_debiased.evaluation import measure as measuring
+from sjc_debiased.evaluation.a_lpips import BackboneError
 from sjc_debiased.evaluation.clip_similarity import CLIP, WEIGHTS_FILE, similarities
 from sjc_debiased.folder.runs import FINISHED, METRICS, RunError, sha256
 from sjc_debiased.menagerie import WEIGHTS
@@ -73,6 +74,7 @@ def test_each_protocol_gets_the_pictures_in_its_own_order(monkeypatch, finished_
 
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
     monkeypatch.setattr(measuring, "pictures", lambda *arguments: (images, torch.zeros(100, 8, 8)))
+    monkeypatch.setattr(measuring, "load_lpips", lambda net: None)
     monkeypatch.setattr(measuring, "a_lpips", a_lpips)
     measuring.main(finished_run.parent, ("clip", "success"))
     assert shown["vgg", "closed"] == shown["alex", "closed"] == list(range(100))
@@ -115,6 +117,21 @@ def test_a_clip_out_of_reach_is_refused_before_pictures_are_made(monkeypatch, fi
     assert not (finished_run / METRICS).exists()
 
 
+def test_a_backbone_out_of_reach_is_refused_before_pictures_are_made(monkeypatch, finished_run):
+    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
+    monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
+    monkeypatch.setattr(measuring, "pictures", lambda *_: pytest.fail("pictures were made"))
+
+    def load(net):
+        raise BackboneError(f"no {net}")
+
+    monkeypatch.setattr(measuring, "load_lpips", load)
+    for part, net in (("a_lpips_alex", "alex"), ("a_lpips_published", "vgg")):
+        with pytest.raises(BackboneError, match=f"no {net}"):
+            measuring.main(finished_run.parent, tuple({*measuring.PARTS} - {part}))
+    assert not (finished_run / METRICS).exists()
+
+
 def test_the_script_of_the_tables_names_the_same_clip():
     assert f"--clip {CLIP}" in (ROOT / "scripts" / "reproduce_tables.sh").read_text()
 
@@ -135,6 +152,7 @@ def test_the_device_reaches_every_network(monkeypatch, finished_run):
         asked.append(("clip", arguments[-1]))
         raise RunError("far enough")
 
+    monkeypatch.setattr(measuring, "load_lpips", lambda net: None)
     monkeypatch.setattr(measuring, "a_lpips", distance)
     monkeypatch.setattr(measuring, "azimuth_curves", curves)
     with pytest.raises(RunError, match="far enough"):

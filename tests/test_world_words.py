@@ -1,7 +1,7 @@
 """The embedded language model removes the words that its world contradicts.
 
 In that world P(view word | prompt) is known: the photographer's habit (`captions.py`) is all that words and
-views have to do with each other. So every removal can be held against the one that the exact probabilities ask for.
+views have to do with each other. So every removal can be held against what the exact probabilities ask for.
 """
 
 from collections import Counter

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prompts.views import DSDS_VIEWS
-from sjc_debiased.evaluation.a_lpips import Net, a_lpips, find_backbone
+from sjc_debiased.evaluation.a_lpips import Net, a_lpips, find_backbone, load_lpips
 from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, WEIGHTS_FILE, azimuth_curves, find_clip
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
@@ -31,7 +31,7 @@ from sjc_debiased.refusals import refusals
 VERSION = 4  # of what is measured and how; older files are measured again
 Part = Literal["a_lpips_alex", "a_lpips_vgg", "a_lpips_published", "clip", "success"]
 PARTS: tuple[Part, ...] = ("a_lpips_alex", "a_lpips_vgg", "a_lpips_published", "clip", "success")
-_NETS: dict[Part, Net] = {"a_lpips_alex": "alex", "a_lpips_vgg": "vgg"}
+_NETS: dict[Part, Net] = {"a_lpips_alex": "alex", "a_lpips_vgg": "vgg", "a_lpips_published": "vgg"}
 
 
 def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu") -> dict:
@@ -47,7 +47,12 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     """
     options, grid, denoiser = load_scene(folder, device)
     _check_known(folder, options["model"], parts, clip)
-    clip_folder = find_clip(clip) if "clip" in parts else None  # before the minute of LPIPS
+    nets = {part: net for part, net in _NETS.items() if part in parts}
+    clip_folder = (
+        find_clip(clip) if "clip" in parts else None
+    )  # refused before the pictures
+    for net in nets.values():
+        load_lpips(net)
     cameras = metric_orbit(denoiser.size)
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
@@ -57,13 +62,12 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
         "coverage": float((opacity > 0.5).float().mean()),
         "sharpness": sharpness(images),
     }
-    for part, net in _NETS.items():
-        if part in parts:
+    for part, net in nets.items():
+        found[f"lpips_{net}"] = _backbone_digest(net)
+        if part == "a_lpips_published":
+            found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], net, "published", device)
+        else:
             found[part] = a_lpips(images, net, device=device)
-            found[f"lpips_{net}"] = _backbone_digest(net)
-    if "a_lpips_published" in parts:
-        found["a_lpips_vgg_published"] = a_lpips(images[spiral_order()], "vgg", "published", device)
-        found["lpips_vgg"] = _backbone_digest("vgg")
     if clip_folder:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
