@@ -240,6 +240,8 @@ def main(options: SweepOptions, command: list[str]) -> int:
                 print("loading the model to time a few steps ...", flush=True)
                 print(time_of_sweep(work))
             return 0
+        if plan.refused and not (work.todo or plan.finished):
+            raise OptionError("every run was refused")
         if work.todo:
             check_run_root(options.run.basic.run_root, list(work.todo))
             work, unsent = plan_all(work)

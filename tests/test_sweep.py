@@ -98,6 +98,13 @@ def test_one_that_fails_does_not_stop_the_rest(options, capsys, monkeypatch):
     assert sweep.main(options(presets="sjc"), []) == 0
 
 
+def test_a_sweep_of_which_nothing_can_be_done_is_refused_as_a_whole(options, capsys):
+    assert sweep.main(options(n_steps=0), []) == 2
+    said = capsys.readouterr()
+    assert "0 runs to do (at most 0 steps), 0 finished already, 4 refused" in said.out
+    assert "sweep: every run was refused" in said.err
+
+
 def test_shards_share_the_work(options):
     whole = make_plan(options(), []).work.todo
     parts = [make_plan(options(shard=f"{i}/3"), []).work.todo for i in (1, 2, 3)]
