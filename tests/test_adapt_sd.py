@@ -111,6 +111,17 @@ def test_decode_is_in_range_and_undoes_the_scaling(pipeline):
     torch.testing.assert_close(image, raw.clamp(-1, 1))
 
 
+def test_with_bfloat16_pictures_are_decoded_in_it_too(make_pipeline):
+    folder, latent = str(make_pipeline()), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    plain, image = (
+        StableDiffusion(load_pipeline(folder), CPU, dtype).decode(latent)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert image.dtype == torch.float32
+    assert not torch.equal(image, plain)
+    assert (image - plain).abs().mean() < 0.02
+
+
 @pytest.mark.parametrize("kind", ["KL", "tiny"])
 def test_encode_is_differentiable_and_undoes_the_scaling(make_pipeline, kind):
     pipeline = load_pipeline(str(make_pipeline()))
