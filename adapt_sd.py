@@ -132,8 +132,8 @@ class StableDiffusion:
     def decode(self, picture: Tensor) -> Tensor:
         """Return the RGB image of latents, float32 [n, 3, 8 height, 8 width] in [-1, 1].
 
-        Bfloat16 changes the menagerie's pictures by 0.3 of 255 levels in the mean, 3 at most, and takes half of
-        the time. Where the memory does not hold it, from then on one picture at a time and in tiles that
+        Bfloat16 changes the menagerie's pictures by 0.3 of 255 levels in the mean, 3 at most, and takes half
+        of the time. Where the memory does not hold it, from then on one picture at a time and in tiles that
         are blended.
         """
         scaled = picture.float() / self.vae.config.scaling_factor
