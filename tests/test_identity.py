@@ -71,6 +71,21 @@ def test_another_precision_asked_for_is_another_run(command):
     assert len(run("--precision", "float32")) == 2
 
 
+def test_a_run_does_not_go_on_with_other_view_prompts(command, copied_run, capsys):
+    """As another version may make them of the same prompt, in a run that has the same options."""
+    (copied_run / FINISHED).unlink()
+    file = copied_run / "options.json"
+    options = json.loads(file.read_text())
+    sent = options["view_prompts"]["sent"]
+    now, sent["back"] = sent["back"], "back view of something else"
+    file.write_text(json.dumps(options))
+    code, folders = command()
+    assert (code, folders) == (1, [copied_run])
+    said = capsys.readouterr()
+    assert f"has 'back view of something else' for the back, and now it is {now!r}" in said.out + said.err
+    assert not (copied_run / FINISHED).exists()
+
+
 def test_more_steps_go_on_where_the_schedule_is_the_same(tmp_path):
     short = of(n_steps=60)
     folder = begin(tmp_path, short)

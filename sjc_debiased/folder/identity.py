@@ -135,6 +135,26 @@ def check_same_options(folder: Path, resolved: Resolved) -> None:
         )
 
 
+def check_same_prompts(folder: Path, sent: dict[str, str]) -> None:
+    """Refuse to go on with other view prompts, which another version may make of the same prompt.
+
+    Args:
+        sent: what each view's prompt is now.
+
+    Raises:
+        RunError: names the first view that differs and the version that began the run.
+    """
+    reader = RunReader(folder)
+    began = (reader.view_prompts or {}).get("sent", sent)
+    if began != sent:
+        view = next((v for v in sent if began.get(v) != sent[v]), "front")
+        raise RunError(
+            f"a run goes on with the view prompts that it was begun with. {folder} has {began.get(view)!r} "
+            f"for the {view}, and now it is {sent[view]!r}. Go on with the version that began it (commit "
+            f"{reader.record.get('git_commit')}), or move the folder away to begin anew."
+        )
+
+
 def check_unchanged(folder: Path) -> None:
     """Refuse a run that is not what its options say, because it was changed by hand while it went on.
 

@@ -18,6 +18,7 @@ from sjc_debiased.clipping import within
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.folder.checkpoints import newest_state
 from sjc_debiased.folder.identity import (
+    check_same_prompts,
     extend_run,
     find_or_create_run,
     find_run,
@@ -158,7 +159,7 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
 
     Raises:
         FinishedError: another process has finished the run meanwhile.
-        RunError: the folder is another process's.
+        RunError: the folder is another process's, or was begun with other view prompts.
     """
     prompts, machine, run_root = work.prompts[run], work.machine, work.options.basic.run_root
     precision = machine.wanted_precision
@@ -174,6 +175,7 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
     with locked(folder):
         if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
+        check_same_prompts(folder, prompts.sent)
         if RunReader(folder).options["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)
