@@ -47,7 +47,7 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     """
     options, grid, denoiser = load_scene(folder, device)
     _check_known(folder, options["model"], parts, clip)
-    nets = {part: net for part, net in _NETS.items() if part in parts}
+    nets: dict[Part, Net] = {part: net for part, net in _NETS.items() if part in parts}
     clip_folder = find_clip(clip) if "clip" in parts else None  # refused before the pictures
     for net in nets.values():
         load_lpips(net)
