@@ -57,7 +57,7 @@ def test_what_is_hidden_from_the_best_view_takes_its_color_from_another():
     vertices, normals, faces, is_small = spheres()
     behind = ~is_small & (vertices[:, 0] < 0) & (np.hypot(vertices[:, 1], vertices[:, 2]) < 0.2)
     colors = np.where(behind[:, None], [0, 0, 255], [255, 0, 0]).astype(float)
-    views = [picture_of(vertices, faces, colors, orbit_camera(a, 0, 32, 32)) for a in (0, 60)]
+    views = [picture_of(vertices, faces, colors, orbit_camera(a, 0, 32, 32)) for a in (0, 40)]
     painter = Painter(vertices, normals, faces, views, edge=0.02)
     assert (
         painter.vertex_colors_u8[behind & (abs(vertices[:, 1]) < 0.1) & (vertices[:, 2] > -0.05)][:, 2].min()
@@ -68,11 +68,14 @@ def test_what_is_hidden_from_the_best_view_takes_its_color_from_another():
 def test_a_shadow_within_a_large_triangle_is_not_painted():
     small = trimesh.creation.icosphere(3, 0.1)
     small.apply_translation([-0.6, 0, 0])
-    plate = np.array([[0.0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]]) * 0.5
+    corners = np.array([[0.0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]])
+    plate = np.concatenate([corners * 0.5, corners * 0.7])  # two large triangles, and a border around them
+    border = [[i, j, i + 4] for i, j in zip(range(4), (1, 2, 3, 0))]
+    border += [[j, j + 4, i + 4] for i, j in zip(range(4), (1, 2, 3, 0))]
     vertices = np.concatenate([plate, small.vertices])
-    faces = np.concatenate([[[0, 1, 2], [0, 2, 3]], small.faces + 4])
-    normals = np.concatenate([np.tile([-1.0, 0, 0], (4, 1)), small.vertex_normals])
-    colors = np.where(np.arange(len(vertices))[:, None] >= 4, [0, 255, 0], [255, 0, 0]).astype(float)
+    faces = np.concatenate([[[0, 1, 2], [0, 2, 3]], border, small.faces + 8])
+    normals = np.concatenate([np.tile([-1.0, 0, 0], (8, 1)), small.vertex_normals])
+    colors = np.where(np.arange(len(vertices))[:, None] >= 8, [0, 255, 0], [255, 0, 0]).astype(float)
     views = [picture_of(vertices, faces, colors, orbit_camera(a, 0, 32, 32)) for a in (0, 30)]
     texture = Painter(vertices, normals, faces, views, edge=0.02).texture(256)
     shares = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
@@ -108,6 +111,19 @@ def test_the_background_does_not_bleed_onto_the_silhouette(gray_ball):
     colors = painted_by(*gray_ball)
     assert (colors > 65).mean() < 0.01
     assert colors.max() < 90
+
+
+def test_soles_take_the_color_of_the_feet_and_not_of_the_background():
+    """No view is from further below than -5 degrees: a sole is a glance, in which the background shows."""
+    standing = trimesh.creation.icosphere(4, 0.3)
+    standing.vertices[:, 1] = (standing.vertices[:, 1] * 2).clip(-0.45)
+    colors = np.full((len(standing.vertices), 3), 60.0)
+    cameras = [*turn_cameras(32), *(orbit_camera(a, e, 32, 32) for e in (-5, 50) for a in range(0, 360, 45))]
+    views = [picture_of(standing.vertices, standing.faces, colors, camera, blur=33) for camera in cameras]
+    painted = painted_by(standing, views)
+    sole = standing.vertices[:, 1] < -0.44
+    assert sole.sum() > 100
+    assert painted[sole].max() < 100, "the background is 255"
 
 
 def test_the_more_head_on_a_view_the_more_it_counts(gray_ball):
