@@ -164,7 +164,7 @@ def main(
     Args:
         prompt: the user's prompt.
         masked_lm: hub name or folder of a BERT-format masked language model.
-        keep: words to protect beside the subject, articles and prepositions.
+        keep: words to protect beside the subject, articles and what connects.
         pmi_normalized: what the second test normalises over the views (docs/deviations.md).
         local_files_only: never ask the hub.
     """

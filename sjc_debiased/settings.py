@@ -130,7 +130,7 @@ class Prompting:
         views: a scheme of `prompts.views.VIEW_SCHEMES`.
         front_half_deg: how far to either side of azimuth 0 its front prompts hold, degrees.
         masked_lm: the language model of prompt debiasing; None removes no word.
-        keep: words that it must not remove, beside the subject, articles and prepositions.
+        keep: words that it must not remove, beside the subject, articles and what connects.
         pmi_normalized: as `prompts.debias.debias_prompt` has it.
     """
 
