@@ -19,10 +19,12 @@ except ModuleNotFoundError:
     )
 
 from sjc_debiased.evaluation.best import find_ranker, rank
+from sjc_debiased.export import main as export
+from sjc_debiased.export import place_of
 from sjc_debiased.folder.checkpoints import newest_state
 from sjc_debiased.folder.identity import RunIndex, check_same_options, is_finished
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import MESH, FinishedError, RunError, check_run_root, locked
+from sjc_debiased.folder.runs import FinishedError, RunError, check_run_root, locked
 from sjc_debiased.options.command import MeshOptions, OptionError, Options
 from sjc_debiased.options.config import Resolved, by_option, resolve
 from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
@@ -176,11 +178,10 @@ def _is_finished(folder: Path | None, run: Resolved) -> bool:
 def _export(folder: Path, wanted: MeshOptions, machine: Machine) -> int:
     """Write the formats of a finished run's mesh that are asked for and not there; return the exit code."""
     mesh = RunReader(folder).result.get("mesh", {})
-    absent = [ending for ending in wanted.mesh if not (folder / f"{MESH}.{ending}").exists()]
+    place = place_of(folder, settings_of(wanted))
+    absent = [ending for ending in wanted.mesh if not place.with_name(f"{place.name}.{ending}").exists()]
     if "error" in mesh or not absent:
         return 0
-    from sjc_debiased.export import main as export
-
     shape = ("--level", wanted.mesh_level, "--faces", wanted.mesh_faces, "--texture", wanted.mesh_texture)
     return export([str(word) for word in (folder, *shape, "--device", machine.device, "--format", *absent)])
 

@@ -146,7 +146,7 @@ def _export_run(options: ExportOptions, settings: MeshSettings) -> None:
             )
         if options.out is None:
             finished = checkpoint.step == saved["n_steps"] and reader.finished
-            place = folder / _name_of(settings, _own_form(reader), None if finished else checkpoint.step)
+            place = place_of(folder, settings, None if finished else checkpoint.step)
         else:
             place = _free_place(options.out, settings.formats)
         made = _make(folder, options.device, place, settings, record=options.out is None)
@@ -179,13 +179,20 @@ def _make(folder: Path, wanted_device: str, place: Path, settings: MeshSettings,
         raise RunError(str(error)) from error
 
 
-def _name_of(settings: MeshSettings, own: dict, step: int | None) -> str:
-    """Return the name of a mesh's files, which says how it differs from the run's own."""
+def place_of(folder: Path, settings: MeshSettings, step: int | None = None) -> Path:
+    """Return the path of a mesh's files, without ending; its name says how it differs from the run's own.
+
+    Args:
+        step: of the checkpoint it is made from; None of a finished run.
+    """
+    from sjc_debiased.folder.reader import RunReader
+
+    own = _own_form(RunReader(folder))
     parts = [MESH] if step is None else [MESH, f"step{step:06d}"]
     for name, value in settings.form.items():
         if value != own[name]:
             parts.append(f"{name}{'auto' if value is None else f'{value:g}' if name == 'level' else value}")
-    return "-".join(parts)
+    return folder / "-".join(parts)
 
 
 def _own_form(run: RunReader) -> dict:

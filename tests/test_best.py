@@ -96,6 +96,20 @@ def test_the_best_is_set_aside(command, judged, capsys):
     assert gallery.count(f'href="{sheet}"') == 3
 
 
+def test_all_files_of_a_mesh_are_set_aside(command, judged, monkeypatch):
+    files = {"mesh.obj", "mesh.mtl", "mesh_texture.png"}
+
+    def with_mesh(folder, *_):
+        for name in files:
+            (folder / name).touch()
+        return judged[int(folder.name.rpartition("seed")[2])]
+
+    monkeypatch.setattr(measure, "measure", with_mesh)
+    _, folders = command("--best_of", "2", "--seed", "4")
+    (place,) = rankings(folders)
+    assert files <= {path.name for path in place.iterdir()}
+
+
 def test_the_same_ranking_is_not_repeated_and_another_has_its_own_folder(command, judged, capsys):
     _, folders = command("--best_of", "2", "--seed", "4")
     (place,) = rankings(folders)

@@ -134,6 +134,12 @@ def test_a_finished_run_gets_the_formats_that_it_lacks(command, solid_scenes, ca
     assert "finished already" in capsys.readouterr().out
     assert (folder / "mesh.obj").stat().st_size > 1000
     assert (folder / "mesh.glb").read_bytes() == before
+    assert command(*STILL, "--mesh", "glb", "obj", "--mesh.faces", "150")[0] == 0
+    smaller = {folder / f"mesh-faces150.{ending}" for ending in ("glb", "obj", "mtl", "json")}
+    assert smaller <= {*folder.glob("mesh-faces150*")}, "every format of what is asked for, under its name"
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    assert command(*STILL, "--mesh", "glb", "obj", "--mesh.faces", "150")[0] == 0
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before, "and that once"
 
 
 @pytest.mark.parametrize("stop_at", [7, 24, 30])

@@ -177,7 +177,7 @@ def _set_aside(run_root: Path, runs: Sequence[Resolved], order: Sequence[Ranked]
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=run_root))
         draft.chmod(0o755)
         best = RunReader(order[0].folder)
-        for file in (best.turntable, best.contact_sheet, *sorted(best.folder.glob(f"{MESH}.*"))):
+        for file in (best.turntable, best.contact_sheet, *sorted(best.folder.glob(f"{MESH}[._]*"))):
             shutil.copy2(file, draft)
         _write_sheet(draft / RANKING_SHEET, about, order)
         write_json(draft / RANKING, about)
