@@ -31,7 +31,7 @@ from sjc_debiased.options.dsds_arguments import translate_dsds_arguments
 from sjc_debiased.options.extras import check_watching
 from sjc_debiased.options.forms import clip_rule
 from sjc_debiased.options.mesh_settings import settings_of
-from sjc_debiased.options.rules import check_kept
+from sjc_debiased.options.rules import check_removal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def run(options: Options, command: list[str]) -> int:
     local, resume = machine_options.local_files_only, machine_options.resume
     print(f"model: {choice.name} ({choice.why})")
     wanted = resolve(options, choice.profile, choice.name, identify(choice, local))
-    check_kept(basic.prompt, options.method.keep, removes=wanted[0].prompting.masked_lm is not None)
+    check_removal(basic.prompt, options.method, removes=wanted[0].prompting.masked_lm is not None)
     check_guidance(wanted[0].guidance, choice)
     for prompt in basic.prompt:
         check_words(prompt, choice)

@@ -6,6 +6,7 @@ the sweep of every framework; --limit 2 --seeds 0 --n_steps 300 makes it short.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     """
     from sjc_debiased import sweep
     from sjc_debiased.evaluation import measure
+    from sjc_debiased.evaluation.a_lpips import load_lpips
+    from sjc_debiased.folder.runs import RunError
     from sjc_debiased.models.choose import choose_model
     from sjc_debiased.models.machine import choose_machine
     from sjc_debiased.models.pipelines import pipeline_of
@@ -72,20 +75,38 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     can = [f for f in can if not o.only or f.name in o.only]
     root, out = places_of(o)
     print("\n".join(not_run), file=sys.stderr, flush=True)
+    sweeps = {f: words_of(f, o, root, rest) for f in can}
+    for framework, words in sweeps.items():  # what can be refused is, before the first of them
+        plan = sweep.make_plan(sweep.parse(words), words)
+        if plan.refused and not (plan.work.todo or plan.finished):
+            raise OptionError(
+                f"every framework must have runs that can be made. {framework.name} has none: "
+                f"{plan.refused[0][1]} Or choose others with --only."
+            )
+    load_lpips("vgg")
     worst = 0
-    for framework in can:
+    for framework, words in sweeps.items():
         print(f"== {framework.name}: {framework.title}", flush=True)
-        words = words_of(framework, o, root, rest)
         code = sweep.main(sweep.parse(words), words)
         if code not in (0, 1):
             return code
         worst = max(worst, code)
     parts = {"a_lpips_vgg"} | ({"success"} if choice.name == "menagerie" else set())
     device = "cpu" if o.device == "auto" else o.device
+    problems = []
     for framework in can:
-        measure.main(root / framework.name, tuple(p for p in measure.PARTS if p not in parts), device=device)
+        try:
+            measure.main(
+                root / framework.name, tuple(p for p in measure.PARTS if p not in parts), device=device
+            )
+        except RunError as error:
+            print(f"{framework.name}: {error}", file=sys.stderr)
+            problems.append(str(error))
+            not_run.append(f"NOT WHOLE: {framework.name} ({framework.title}): some runs are not measured")
+    if len(problems) == len(can):
+        raise RunError("\n".join(problems))
     _write(root, out, not_run, argv)
-    return worst
+    return 1 if problems else worst
 
 
 def _write(root: Path, out: Path, not_run: list[str], argv: list[str]) -> None:
@@ -128,7 +149,8 @@ def _suite(o: CompareOptions) -> str:
 def places_of(o: CompareOptions) -> tuple[Path, Path]:
     """Return the parent of the frameworks' runs, and the folder of the table and figures."""
     steps = "" if o.n_steps is None else f"-{o.n_steps}steps"
-    name = f"{o.model.replace('/', '-')}-{Path(_suite(o)).stem}{steps}"
+    model = re.sub(r"[^\w.-]+", "-", o.model)
+    name = f"{model}-{Path(_suite(o)).stem}{steps}"
     default = Path(name) / "frameworks"
     return o.run_root or "runs" / default, o.out or "results" / default
 

@@ -11,46 +11,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from prompts.suites import SuiteError, SuitePrompt, load_suite, suite_names
+from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.runs import RunError, check_run_root
 from sjc_debiased.making.sweep_ray import carry_out_on_ray
 from sjc_debiased.making.work import INTERRUPTED, Work, carry_out, plan_all, told
 from sjc_debiased.models.choose import check_guidance, check_words, choose_model, identify
-from sjc_debiased.models.machine import choose_machine
-from sjc_debiased.options.command import Basic, OptionError, Options, SJCOptions
+from sjc_debiased.models.machine import check_memory, choose_machine
+from sjc_debiased.options.command import Basic, OptionError, Options
 from sjc_debiased.options.config import Resolved, resolve
 from sjc_debiased.options.extras import check_watching
 from sjc_debiased.options.mesh_settings import settings_of
+from sjc_debiased.options.of_suite import options_of
 from sjc_debiased.options.presets import PRESETS, PresetName
+from sjc_debiased.options.rules import check_removal, require
 
 _REASONS = 5  # the most that a plan shows
-_MOST = 1e9  # far above any setting, and below what a float cannot hold
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and abs(value) <= _MOST
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
-
-
-SETTINGS = {
-    "n_steps": _is_count,
-    "guidance": _is_number,
-    "lr": _is_number,
-    "var_red": lambda value: type(value) is bool,
-    "emptiness_weight": _is_number,
-    "depth_weight": _is_number,
-}
-"""The options that a prompt of a suite may set, and what they may be."""
-
-
 _INSTEAD = {
     "prompt": "Name a suite.",
     **dict.fromkeys(("debias", "preset", "score_debias", "prompt_debias"), "Name methods with --presets."),
@@ -142,21 +122,29 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
             "Take another suite, or make its runs with scripts/run_prompts.sh."
         )
     part, parts = _shard(o.shard)
+    require(o.limit is None or o.limit >= 1, "--limit", "at least 1", o.limit)
+    require(o.engine == "ray" or o.workers == 1, "--workers", "1 without --engine ray", o.workers)
+    entries, presets = suite.prompts[: o.limit], _presets(o.presets)
+    removes = any(PRESETS[preset].remove_words for preset in presets)
+    check_removal([entry.prompt for entry in entries], o.run.method, removes)
     check_watching(o.run.watch, machine_options.at_a_time)
     machine = choose_machine(machine_options.device, machine_options.precision)
     choice = choose_model(basic.model, machine.device, basic.lora)
     weights = identify(choice, machine_options.local_files_only)
     index = RunIndex(basic.run_root)
     wanted, refused = dict[Resolved, None](), []
-    for entry in suite.prompts[: o.limit]:
-        for preset in _presets(o.presets):
+    for entry in entries:
+        for preset in presets:
             try:
-                runs = resolve(options_of(o, entry, preset), choice.profile, choice.name, weights)
+                runs = resolve(options_of(o.run, entry, preset), choice.profile, choice.name, weights)
                 check_words(entry.prompt, choice)
                 check_guidance(runs[0].guidance, choice)
                 wanted |= dict.fromkeys(runs)
             except OptionError as error:
                 refused.append((f"{preset}: {entry.prompt}", str(error)))
+    if wanted:
+        largest = max(run.field.resolution for run in wanted)
+        check_memory(largest, min(machine_options.at_a_time, len(wanted)))
     todo, begun, n_finished = [], [], 0
     for run in list(wanted)[part - 1 :: parts]:
         folder = index.find(run, machine.wanted_precision)
@@ -170,25 +158,6 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     faceless = frozenset(entry.prompt for entry in suite.prompts if not entry.face)
     work = Work(tuple(todo), machine, choice, options, mesh, tuple(command), faceless=faceless)
     return Plan(work, n_finished, refused)
-
-
-def options_of(o: SweepOptions, entry: SuitePrompt, preset: PresetName) -> Options:
-    """Return the options of `run_sjc.py` for one prompt of a suite."""
-    wrong = sorted(k for k, v in entry.settings.items() if not SETTINGS.get(k, lambda _: False)(v))
-    if wrong:
-        raise OptionError(
-            f"a suite may set {', '.join(SETTINGS)}, to a number, or var_red to true or false. "
-            f"{entry.prompt!r} sets {wrong[0]} to {str(entry.settings[wrong[0]])[:40]}. Correct the suite."
-        )
-    run = o.run
-    basic = replace(run.basic, prompt=(entry.prompt,), **_open(run.basic, entry))
-    method, sjc = replace(run.method, preset=preset), replace(run.sjc, **_open(run.sjc, entry))
-    return replace(run, basic=basic, method=method, sjc=sjc)
-
-
-def _open(group: Basic | SJCOptions, entry: SuitePrompt) -> dict[str, Any]:
-    """Return what a suite says of the options that were not given."""
-    return {name: value for name, value in entry.settings.items() if vars(group).get(name, 0) is None}
 
 
 def _check(run: Options) -> None:

@@ -229,7 +229,9 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
         (["--device", "tpu"], "--device must be auto, cpu, cuda"),
         (["--run_root", "/proc/nowhere"], "must be writable"),
         (["--score_thres", "x"], "--score_thres takes a number"),
-        (["--keep", "cat"], "This run removes none. Add --prompt_debias"),
+        (["--keep", "cat"], "Nothing is removed here. Add --prompt_debias, or leave --keep out"),
+        (["--masked_lm", "mine"], "--masked_lm belongs to prompt debiasing's removal of words"),
+        (["--preset", "score-only", "--pmi_normalized", "probabilities"], "or leave --pmi_normalized out"),
         (
             ["--debias", "--keep", "Cat", "big eyes"],
             "No prompt has 'big eyes' as a word. Take some of a, cat, smiling.",

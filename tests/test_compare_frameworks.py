@@ -4,14 +4,16 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from sjc_debiased import compare_frameworks
+from sjc_debiased import compare_frameworks, sweep
 from sjc_debiased.compare_frameworks import CompareOptions, main, places_of, words_of
-from sjc_debiased.evaluation import measure
+from sjc_debiased.evaluation import a_lpips, measure
 from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.folder.runs import RunError
 from sjc_debiased.sweep import parse
 from tests.small_models import write_if
 
@@ -126,6 +128,66 @@ def test_what_would_make_another_table_is_refused(words, message, capsys, eps_fo
     monkeypatch.setattr(compare_frameworks, "words_of", None)
     assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def never(*_, **__):
+    raise AssertionError("too late")
+
+
+def test_what_one_framework_refuses_is_said_before_another_is_made(eps_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "main", never)
+    words = (
+        "--run_root",
+        str(tmp_path),
+        "--only",
+        "sds",
+        "vsd",
+        "--suite",
+        "menagerie",
+        "--var_red",
+        "False",
+    )
+    assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
+    said = capsys.readouterr().err
+    assert "vsd has none: --var_red must be True with --guidance_form vsd" in said
+    assert "Or choose others with --only" in said
+
+
+def test_a_missing_backbone_is_said_before_a_framework_is_made(eps_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "main", never)
+    monkeypatch.setattr(a_lpips, "load_lpips", Mock(side_effect=a_lpips.BackboneError("no VGG16 here")))
+    words = ("--run_root", str(tmp_path), "--only", "sds", "--suite", "menagerie")
+    assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
+    assert "no VGG16 here" in capsys.readouterr().err
+
+
+def test_a_framework_of_which_no_run_ended_does_not_take_the_table_away(
+    eps_folder, tmp_path, monkeypatch, capsys
+):
+    written = Mock()
+    monkeypatch.setattr(sweep, "main", lambda *_: 1)
+    monkeypatch.setattr(a_lpips, "load_lpips", Mock())
+    monkeypatch.setattr(compare_frameworks, "_write", written)
+
+    def measured(root, *_, **__):
+        if root.name == "sds":
+            raise RunError("measure needs a folder with finished runs")
+
+    monkeypatch.setattr(measure, "main", measured)
+    words = ("--run_root", str(tmp_path), "--suite", "menagerie")
+    given = ["--model", str(eps_folder), "--device", "cpu", *words]
+    assert main([*given, "--only", "sds"]) == 2, "nothing to write"
+    written.assert_not_called()
+    assert main([*given, "--only", "sds", "magic3d"]) == 1
+    assert "sds: measure needs a folder with finished runs" in capsys.readouterr().err
+    ((_, _, not_run, _), _) = written.call_args
+    assert [said for said in not_run if "NOT WHOLE: sds" in said]
+
+
+def test_a_folder_of_a_model_names_no_place_outside_the_runs():
+    root, out = places_of(CompareOptions(model="C:\\models\\sd15"))
+    assert root == Path("runs/C-models-sd15-dsds70/frameworks")
+    assert out == Path("results/C-models-sd15-dsds70/frameworks")
 
 
 def test_other_numbers_of_steps_have_a_folder_of_their_own():

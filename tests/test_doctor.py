@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -330,6 +331,12 @@ def test_a_plan_says_the_hours(plan, monkeypatch):
     assert "float32" in lines[-1] or "bfloat16" in lines[-1]
     ((run, pack),) = asked
     assert (run.n_steps, pack) == (1000, 2)
+
+
+def test_a_prompt_that_is_too_long_is_why_there_are_no_hours(plan, monkeypatch):
+    monkeypatch.setattr(estimate, "measure_cost", Mock(side_effect=ValueError("a prompt may have 77 tokens")))
+    code, lines = plan(n_steps=1000)
+    assert (code, lines[-1]) == (0, "no estimate of the time: a prompt may have 77 tokens")
 
 
 def test_a_plan_of_fewer_objects_than_a_pack_times_that_many(plan, monkeypatch):

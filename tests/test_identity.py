@@ -71,6 +71,21 @@ def test_another_precision_asked_for_is_another_run(command):
     assert len(run("--precision", "float32")) == 2
 
 
+def test_a_run_that_another_process_began_meanwhile_keeps_its_precision(
+    command, copied_run, monkeypatch, capsys
+):
+    (copied_run / FINISHED).unlink()
+    file = copied_run / "options.json"
+    options = json.loads(file.read_text())
+    options["machine"]["precision"] = "float16"
+    file.write_text(json.dumps(options))
+    monkeypatch.setattr("sjc_debiased.making.prepare.keep_precision", lambda machine, folders: machine)
+    code, folders = command("--precision", "auto")
+    assert (code, folders) == (1, [copied_run])
+    assert "began" in (said := capsys.readouterr().err)
+    assert "in float16; this one works in" in said
+
+
 def test_a_run_does_not_go_on_with_other_view_prompts(command, copied_run, capsys):
     """As another version may make them of the same prompt, in a run that has the same options."""
     (copied_run / FINISHED).unlink()

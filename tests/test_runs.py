@@ -150,6 +150,11 @@ def test_what_a_killed_process_left_half_done_is_removed(tmp_path):
     assert left == {".lock", "step_000005.safetensors", "step_000005.json"}
 
 
+def test_a_half_written_page_that_another_process_ends_meanwhile_is_no_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tmp_path), "rglob", lambda self, _: [self / ".partial-view-x.html"])
+    remove_partial_files(tmp_path)
+
+
 def test_files_of_the_users_own_stay_and_are_no_checkpoints(tmp_path):
     saved = save_checkpoint(tmp_path, 5, {"a": torch.zeros(2)})
     for ending in (".safetensors", ".json"):

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tyro
@@ -16,6 +18,7 @@ from sjc_debiased.evaluation.collect import collect
 from sjc_debiased.evaluation.measure import VERSION
 from sjc_debiased.folder.runs import FINISHED, METRICS, write_json
 from sjc_debiased.making import session
+from sjc_debiased.making.sweep_ray import _share
 from sjc_debiased.making.work import plan_all
 from sjc_debiased.models.choose import choose_model, identify
 from sjc_debiased.options.command import OptionError
@@ -70,7 +73,7 @@ def test_a_sweep_does_everything_once(options, capsys):
 
 def test_a_suite_of_ones_own_says_which_objects_have_no_face(options, tmp_path):
     suite = tmp_path / "mine.json"
-    prompts = [{"prompt": "a cat", "face": True}, {"prompt": "a chair", "face": False}]
+    prompts = [{"prompt": "a cat", "face": True}, {"prompt": "a chair ", "face": False}]
     suite.write_text(json.dumps({"prompts": prompts}), encoding="utf-8-sig")  # as Windows writes it
     assert sweep.main(options(suite=str(suite), presets="sjc", seeds="0"), []) == 0
     for folder in (options().run.basic.run_root).glob("0*"):
@@ -151,11 +154,35 @@ def test_a_plan_says_why_what_is_refused_is_refused(options, eps_folder, tmp_pat
         ({"resume": Path("x")}, "It was given --resume. Leave it out"),
         ({"mesh_faces": 1}, "--mesh.faces must be between"),
         ({"alike": True}, "suite sets options for 'a dog' alone"),
+        ({"limit": 0}, "--limit must be at least 1. It is 0"),
+        ({"workers": 2}, "--workers must be 1 without --engine ray. It is 2"),
+        ({"presets": "sjc,dsds", "keep": ("kat",)}, "No prompt has 'kat' as a word"),
+        (
+            {"presets": "sjc,score-only", "masked_lm": "x"},
+            "--masked_lm belongs to prompt debiasing's removal",
+        ),
     ],
 )
 def test_refusals(options, fields, message):
     with pytest.raises(OptionError, match=message):
         make_plan(options(**fields), [])
+
+
+def test_grids_that_do_not_fit_the_memory_are_refused(options, monkeypatch):
+    monkeypatch.setattr("sjc_debiased.models.machine._BYTES_A_VOXEL", 2**40)
+    with pytest.raises(OptionError, match="grids must fit the memory. 2 of --resolution 10 need"):
+        make_plan(options(), [])
+
+
+def test_workers_of_ray_have_a_gpu_of_their_own(options):
+    """What a worker sees of two GPUs is one, cuda:0."""
+    work = make_plan(options(), []).work
+    two = SimpleNamespace(cluster_resources=lambda: {"CPU": 4, "GPU": 2})
+    for device in ("cuda", "cuda:0"):
+        on_gpu = replace(work, machine=replace(work.machine, device=device))
+        assert _share(two, on_gpu, 2) == {"num_cpus": 2, "num_gpus": 1}
+    with pytest.raises(OptionError, match="--device is cuda:1. Write --device cuda"):
+        _share(two, replace(work, machine=replace(work.machine, device="cuda:1")), 1)
 
 
 def test_a_sweep_takes_the_options_of_a_run(options, eps_folder, tmp_path):

@@ -1,5 +1,8 @@
 """VSD: its fixed point on a Gaussian, the second model and its U-Net, checkpoints, packs."""
 
+import shutil
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from adapt_sd import StableDiffusion
 from prompts.debias import plain_prompts
 from sjc_debiased.denoiser import Conditioning, denoised_by, sigma_table
 from sjc_debiased.folder.checkpoints import newest_state
-from sjc_debiased.folder.runs import FINISHED
+from sjc_debiased.folder.runs import FINISHED, RunError
 from sjc_debiased.guidance import Query, TrainedGuidance
 from sjc_debiased.guidance.build import build_guidance
 from sjc_debiased.guidance.own_unet import OwnUNet
@@ -299,6 +302,17 @@ def go_on(session, denoiser, until):
         session.record(step, stopping=session.scene.done == until)
     session.close()
     return newest_state(session.folder)
+
+
+def test_no_room_for_what_vsd_learns_is_said_before_the_first_step(denoiser, tmp_path, monkeypatch):
+    """Of a copy of Stable Diffusion's U-Net every checkpoint takes ten gigabytes."""
+    scene, views = vsd_scene(denoiser, vsd_model="copy")
+    weights = sum(p.numel() for p in denoiser.unet.parameters())
+    for free, fits in ((36 * weights, False), (100 * weights, True)):
+        disk = shutil._ntuple_diskusage(free, 0, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, disk=disk: disk)
+        with nullcontext() if fits else pytest.raises(RunError, match="needs about .* MiB"):
+            session_of(scene, views, denoiser, tmp_path / "a").close()
 
 
 def test_resuming_is_exact(denoiser, tmp_path):

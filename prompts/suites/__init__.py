@@ -90,7 +90,8 @@ def _prompt(entry: dict) -> SuitePrompt:
     unknown = set(entry) - {"prompt", "face", "source", "settings"}
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
-    made = SuitePrompt(entry["prompt"], entry["face"], entry.get("source", ""), entry.get("settings", {}))
+    prompt = entry["prompt"].strip() if isinstance(entry["prompt"], str) else entry["prompt"]
+    made = SuitePrompt(prompt, entry["face"], entry.get("source", ""), entry.get("settings", {}))
     kinds = {"prompt": str, "face": bool, "source": str, "settings": dict}
     for name, kind in kinds.items():
         if not isinstance(getattr(made, name), kind):

@@ -121,9 +121,20 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
             f"--run_root is the parent of run folders. {place} is a run folder itself. Name its parent, or "
             "go on with it by --resume."
         )
-    needed = needed_bytes(wanted)
     try:
         place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    check_room(place, needed_bytes(wanted))
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Refuse a folder that cannot be written to, or has not so many bytes free.
+
+    Raises:
+        RunError: says which.
+    """
+    try:
         with tempfile.NamedTemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
@@ -136,7 +147,7 @@ def check_run_root(place: Path, wanted: list[Resolved], resumed: bool = False) -
 
 
 def needed_bytes(wanted: list[Resolved]) -> int:
-    """Return about how much room the folders of these runs take: checkpoints and pictures."""
+    """Return about how much room the folders of these runs take: checkpoints of the field, and pictures."""
     n_floats = 5 * sum(r.field.resolution**3 for r in wanted)
     return (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
 

@@ -25,7 +25,7 @@ from sjc_debiased.making.scene import build_scene
 from sjc_debiased.making.session import PREVIEW_SHARE
 from sjc_debiased.models.machine import Machine
 from sjc_debiased.optimize import Scene, optimize_step
-from sjc_debiased.options.command import Basic, OptionError, Options
+from sjc_debiased.options.command import Basic, Options
 from sjc_debiased.options.config import Resolved, resolve
 from sjc_debiased.options.profiles import Profile
 from sjc_debiased.seeing import decoder_of, looking_size
@@ -173,7 +173,7 @@ def time_of_sweep(work: Work) -> str:
         machine = try_kernel(work.machine, options.kernel, runs[0], denoiser)
         pack, frames = min(options.at_a_time, len(runs)), work.options.mesh.turntable
         cost = measure_cost(runs[0], machine, denoiser, pack, frames)
-    except (OptionError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         return f"no estimate of the time: {error}"
     where = f"{machine.device} ({device_name(machine.device)}) in {machine.precision}"
     return f"{cost.of_sweep(runs)} in one process, by steps timed on {where}: {cost}"

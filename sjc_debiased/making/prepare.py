@@ -25,7 +25,7 @@ from sjc_debiased.folder.identity import (
     is_finished,
 )
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import FinishedError, locked
+from sjc_debiased.folder.runs import FinishedError, RunError, locked
 from sjc_debiased.making.by_hand import repeat_changes
 from sjc_debiased.making.fields import build_field
 from sjc_debiased.making.provenance import record
@@ -159,7 +159,7 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
 
     Raises:
         FinishedError: another process has finished the run meanwhile.
-        RunError: the folder is another process's, or was begun with other view prompts.
+        RunError: the folder is another process's, or begun with other view prompts or in another precision.
     """
     prompts, machine, run_root = work.prompts[run], work.machine, work.options.basic.run_root
     precision = machine.wanted_precision
@@ -176,6 +176,12 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
         if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
         check_same_prompts(folder, prompts.sent)
+        begun = RunReader(folder).precision
+        if begun not in (None, machine.precision):
+            raise RunError(
+                f"a run goes on in the precision that it was begun in. Another process began {folder} in "
+                f"{begun}; this one works in {machine.precision}. Run the same command again."
+            )
         if RunReader(folder).options["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)

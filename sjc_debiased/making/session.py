@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sjc_debiased.clipped import clipped_share, say_clipped
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
-from sjc_debiased.folder.checkpoints import remove_partial_files, save_checkpoint
+from sjc_debiased.folder.checkpoints import checkpoint_bytes, remove_partial_files, save_checkpoint
 from sjc_debiased.folder.log import StatsLog
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import (
@@ -24,6 +24,7 @@ from sjc_debiased.folder.runs import (
     MESH,
     PREVIEWS,
     RunError,
+    check_room,
     preview_path,
     views_path,
     write_json,
@@ -86,7 +87,7 @@ class Session:
             turntable: its frames, a multiple of 24: contact sheet and mesh take some of them.
 
         Raises:
-            RunError: the checkpoint is of another scene.
+            RunError: the checkpoint is of another scene, or there is no room for what the guidance learns.
         """
         self.denoiser, self.folder, self.mesh, self.turntable = denoiser, folder, mesh, turntable
         self.scene, self.views, settings = scene, views, scene.settings
@@ -100,6 +101,8 @@ class Session:
         self._views_at = {min(self._preview_at)} | _milestones(settings.n_steps, VIEWS_SHARE)
         self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
         remove_partial_files(folder)
+        if not state:
+            check_room(folder, checkpoint_bytes(self._learnt().values()))
         (folder / ENDED).unlink(missing_ok=True)
         (folder / PREVIEWS).mkdir(exist_ok=True)
         self._log = StatsLog(folder, self.scene.done)

@@ -76,7 +76,13 @@ def _share(ray, work: Work, n_workers: int) -> dict[str, int]:
     """Return what one worker asks of Ray: its share of the processors, and a GPU where runs are on one."""
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    needs_gpu = work.machine.device.startswith("cuda")
+    device = work.machine.device
+    needs_gpu = device.startswith("cuda")
+    if needs_gpu and device not in ("cuda", "cuda:0"):
+        raise OptionError(
+            f"each of Ray's workers has a GPU of its own, and calls it cuda. --device is {device}. Write "
+            "--device cuda, and choose GPUs by CUDA_VISIBLE_DEVICES."
+        )
     if not 1 <= n_workers <= (min(cpus, gpus) if needs_gpu else cpus):
         raise OptionError(
             f"--workers must be at least 1, with a processor{' and a GPU' if needs_gpu else ''} each. It is "

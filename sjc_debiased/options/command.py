@@ -95,7 +95,7 @@ class MethodOptions:
     front_half_deg: Annotated[float | None, _models("front_half_deg")] = None
     """Front prompts hold this far to either side; 45 without it with SJC's views."""
     keep: Annotated[tuple[str, ...], arg(metavar="WORD", help_behavior_hint="")] = ()
-    """Words that prompt debiasing must not remove, beside the subject, articles and what connects (with, and, wearing)."""
+    """Words that prompt debiasing must not remove, beside the subject, articles and what connects."""
     pmi_normalized: Normalized = Prompting.pmi_normalized
     """What the second test of a word's PMI normalises over the views (docs/deviations.md)."""
     masked_lm: Annotated[str | None, _models("masked_lm")] = None

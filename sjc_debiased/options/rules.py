@@ -8,7 +8,7 @@ from operator import lt
 from typing import Any
 
 from prompts.words import split_words
-from sjc_debiased.options.command import OptionError
+from sjc_debiased.options.command import MethodOptions, OptionError
 
 _MOST_VOXELS = 512
 _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
@@ -54,20 +54,22 @@ def check_numbers(numbers: Mapping[str, Any]) -> None:
             require(holds(numbers[name]), f"--{name}", rule, numbers[name])
 
 
-def check_kept(prompts: Sequence[str], keep: Sequence[str], removes: bool) -> None:
-    """Refuse words to keep that nothing would remove, or that are in no prompt.
+def check_removal(prompts: Sequence[str], o: MethodOptions, removes: bool) -> None:
+    """Refuse options of prompt debiasing where no word is removed, and words to keep that are in no prompt.
 
     Args:
-        removes: whether prompt debiasing removes words at all.
+        removes: whether any run removes words.
 
     Raises:
-        OptionError: names the word.
+        OptionError: names the option or the word.
     """
-    if keep and not removes:
-        raise OptionError(
-            "--keep protects words from prompt debiasing. This run removes none. Add --prompt_debias, or "
-            "leave --keep out."
-        )
+    plain, keep = MethodOptions(), o.keep
+    for name in ("keep", "masked_lm", "pmi_normalized"):
+        if getattr(o, name) != getattr(plain, name) and not removes:
+            raise OptionError(
+                f"--{name} belongs to prompt debiasing's removal of words. Nothing is removed here. Add "
+                f"--prompt_debias, or leave --{name} out."
+            )
     there = {word.text for prompt in prompts for word in split_words(prompt)}
     if absent := [word for word in keep if word.lower() not in there]:
         raise OptionError(

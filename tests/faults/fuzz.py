@@ -30,14 +30,14 @@ _MOST_BYTES = 4096
 def suite(data: bytes, place: Path) -> None:
     """Read a suite file and the settings in it."""
     from prompts.suites import SuiteError, load_suite
-    from sjc_debiased.options.command import OptionError
-    from sjc_debiased.sweep import SweepOptions, options_of
+    from sjc_debiased.options.command import Basic, OptionError, Options
+    from sjc_debiased.options.of_suite import options_of
 
     path = place / "suite.json"
     path.write_bytes(data)
     with contextlib.suppress(SuiteError, OptionError):
         for entry in load_suite(str(path)).prompts:
-            options_of(SweepOptions(str(path)), entry, "dsds")
+            options_of(Options(Basic(prompt=())), entry, "dsds")
 
 
 def answers(data: bytes, place: Path) -> None:
