@@ -1,7 +1,9 @@
-"""The shell scripts before they begin: their help, and the environment that they need."""
+"""The shell scripts before they begin: their help, the environment that they need; and one in Python."""
 
+import importlib.util
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,25 @@ def test_an_option_without_its_value_is_refused(call):
     assert done.returncode != 0
     assert "--model needs a value" in done.stderr
     assert len(calls) == 1
+
+
+def test_coverage_is_held_against_the_truths(tmp_path):
+    """A table of made-up objects: as large as the world's, a tenth too large, and half as large."""
+    spec = importlib.util.spec_from_file_location("coverage_of_truth", SCRIPTS / "coverage_of_truth.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    truth = {prompt: script.true_coverage(prompt) for prompt in ("a smiling cat", "a frog wearing a hat")}
+    assert all(0.1 < covered < 0.3 for covered in truth.values())
+    assert truth["a frog wearing a hat"] > 1.1 * script.true_coverage("a frog"), "a hat covers something"
+    table = tmp_path / "objects.csv"
+    lines = [f"{p},sjc,{share * truth[p]}" for p in truth for share in (1, 1.1, 0.5)]
+    table.write_text("\n".join(["prompt,preset,coverage", *lines]))
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "coverage_of_truth.py"), str(table)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("sjc: 67 % [")
+    assert "of 6 objects are within a fifth" in done.stdout
+    assert "all 0.50 to 1.10" in done.stdout
