@@ -50,13 +50,10 @@ def main(table: Path) -> None:
         of_it = [row for row in rows if row["preset"] == preset]
         shares = np.array([float(row["coverage"]) / true_coverage(row["prompt"]) for row in of_it])
         alike = of_rate(np.abs(shares - 1) <= ALIKE, [row["prompt"] for row in of_it])
-        least, tenth, half, nine, most = np.quantile(shares, (0, 0.1, 0.5, 0.9, 1))
-        print(
-            f"{preset}: {percent(alike)} of {len(of_it)} objects are within a fifth of the truth's coverage."
-        )
-        print(
-            f"  They have {half:.2f} of it, 10 to 90 % {tenth:.2f} to {nine:.2f}, all {least:.2f} to {most:.2f}."
-        )
+        least, tenth, half, nine, most = (f"{x:.2f}" for x in np.quantile(shares, (0, 0.1, 0.5, 0.9, 1)))
+        n = len(of_it)
+        print(f"{preset}: {percent(alike)} of {n} objects are within a fifth of the truth's coverage")
+        print(f"  shares of it: median {half}, 10 to 90 % {tenth} to {nine}, all {least} to {most}")
 
 
 if __name__ == "__main__":
