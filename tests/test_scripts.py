@@ -130,3 +130,18 @@ def test_coverage_is_held_against_the_truths(tmp_path):
     assert done.stdout.startswith("sjc: 67 % [")
     assert "of 6 objects are within a fifth" in done.stdout
     assert "all 0.50 to 1.10" in done.stdout
+
+
+def test_rates_by_word(tmp_path):
+    table = tmp_path / "objects.csv"
+    lines = [
+        *("prompt,preset,success", "a smiling cat,sjc,no", "a cat with big eyes,sjc,yes"),
+        *("a cat,sjc,yes", "a dog,sjc,no", "a winking dog,dsds,yes", "a chair,sjc,"),
+    ]
+    table.write_text("\n".join(lines))
+    command = [sys.executable, str(SCRIPTS / "rates_by_word.py"), str(table), str(table)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "sjc: 2 of 4 with smiling, winking, big eyes; 2 of 4 with none of them",
+        "dsds: 2 of 2 with smiling, winking, big eyes; 0 of 0 with none of them",
+    ]
