@@ -73,6 +73,11 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     can, not_run = split(pipeline_of(choice.location).pixels)
     _check(o, rest)
     can = [f for f in can if not o.only or f.name in o.only]
+    if not can:
+        raise OptionError(
+            f"--only must name a framework that the model can run. It is {' '.join(o.only)}. "
+            f"{' '.join(f'{said}.' for said in not_run)} Choose another model or framework."
+        )
     root, out = places_of(o)
     print("\n".join(not_run), file=sys.stderr, flush=True)
     sweeps = {f: words_of(f, o, root, rest) for f in can}

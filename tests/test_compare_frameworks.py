@@ -122,6 +122,10 @@ def test_what_a_framework_is_told(tmp_path):
         (["--presets", "sjc"], "sets --presets"),
         (["--guidance-form=paas"], "Received --guidance-form=paas"),
         (["--only", "sjc"], "--only must be of sds, vsd"),
+        (
+            ["--only", "dreamfusion-if"],
+            "NOT RUN: dreamfusion-if (DreamFusion on pixels (Fig. 10)) needs a pixel",
+        ),
     ],
 )
 def test_what_would_make_another_table_is_refused(words, message, capsys, eps_folder, monkeypatch):

@@ -36,9 +36,7 @@ class Checkpoint:
 def remove_partial_files(folder: Path) -> None:
     """Remove what a process that was killed left half done, and no other file; the folder must be locked."""
     for path in [*folder.rglob(f"{PARTIAL}*"), *(p for p, _ in _states(folder) if not _manifest(p).exists())]:
-        path.unlink(
-            missing_ok=True
-        )  # another process may have renamed it: a page is written without the lock
+        path.unlink(missing_ok=True)  # a page is written without the lock, and may be whole by now
 
 
 def checkpoint_bytes(parameters: Iterable[Tensor]) -> int:
