@@ -83,7 +83,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     sweeps = {f: words_of(f, o, root, rest) for f in can}
     for framework, words in sweeps.items():  # what can be refused is, before the first of them
         plan = sweep.make_plan(sweep.parse(words), words)
-        if plan.refused and not (plan.work.todo or plan.finished):
+        if plan.all_refused:
             raise OptionError(
                 f"every framework must have runs that can be made. {framework.name} has none: "
                 f"{plan.refused[0][1]} Or choose others with --only."

@@ -86,6 +86,11 @@ class Plan:
     finished: int
     refused: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def all_refused(self) -> bool:
+        """Return whether nothing can be done, and nothing was."""
+        return bool(self.refused) and not (self.work.todo or self.finished)
+
     def __str__(self) -> str:
         """Return the plan and its cost in a few lines, and why what is refused is refused."""
         steps = sum(r.n_steps for r in self.work.todo)
@@ -209,7 +214,7 @@ def main(options: SweepOptions, command: list[str]) -> int:
                 print("loading the model to time a few steps ...", flush=True)
                 print(time_of_sweep(work))
             return 0
-        if plan.refused and not (work.todo or plan.finished):
+        if plan.all_refused:
             raise OptionError("every run was refused")
         if work.todo:
             check_run_root(options.run.basic.run_root, list(work.todo))

@@ -140,17 +140,7 @@ def never(*_, **__):
 
 def test_what_one_framework_refuses_is_said_before_another_is_made(eps_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "main", never)
-    words = (
-        "--run_root",
-        str(tmp_path),
-        "--only",
-        "sds",
-        "vsd",
-        "--suite",
-        "menagerie",
-        "--var_red",
-        "False",
-    )
+    words = ["--run_root", str(tmp_path), *"--only sds vsd --suite menagerie --var_red False".split()]
     assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
     said = capsys.readouterr().err
     assert "vsd has none: --var_red must be True with --guidance_form vsd" in said

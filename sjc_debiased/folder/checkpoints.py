@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sjc_debiased.folder.runs import (
     CHECKPOINTS,
@@ -18,9 +16,6 @@ from sjc_debiased.folder.runs import (
     sha256,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _STATE = r"step_(\d+)\.safetensors"
 
@@ -37,11 +32,6 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what a process that was killed left half done, and no other file; the folder must be locked."""
     for path in [*folder.rglob(f"{PARTIAL}*"), *(p for p, _ in _states(folder) if not _manifest(p).exists())]:
         path.unlink(missing_ok=True)  # a page is written without the lock, and may be whole by now
-
-
-def checkpoint_bytes(parameters: Iterable[Tensor]) -> int:
-    """Return what the checkpoints that are kept, and one that is written, take of parameters and moments."""
-    return 3 * (KEPT_CHECKPOINTS + 1) * sum(p.numel() * p.element_size() for p in parameters)
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict) -> Checkpoint:

@@ -149,7 +149,12 @@ def check_room(place: Path, needed: int) -> None:
 def needed_bytes(wanted: list[Resolved]) -> int:
     """Return about how much room the folders of these runs take: checkpoints of the field, and pictures."""
     n_floats = 5 * sum(r.field.resolution**3 for r in wanted)
-    return (3 * KEPT_CHECKPOINTS + 3) * 4 * n_floats + 64 * 2**20 * len(wanted)
+    return checkpoint_bytes(4 * n_floats) + 64 * 2**20 * len(wanted)
+
+
+def checkpoint_bytes(of_parameters: int) -> int:
+    """Return what the kept checkpoints, and one that is written, take: parameters and their two moments."""
+    return 3 * (KEPT_CHECKPOINTS + 1) * of_parameters
 
 
 def _unwritable(place: Path, error: OSError) -> RunError:

@@ -176,13 +176,14 @@ def open_session(run: Resolved, work: Work, denoiser: Denoiser) -> Iterator[Sess
         if is_finished(folder, run):
             raise FinishedError(f"finished meanwhile by another process: {folder}")
         check_same_prompts(folder, prompts.sent)
-        begun = RunReader(folder).precision
+        reader = RunReader(folder)
+        begun = reader.precision
         if begun not in (None, machine.precision):
             raise RunError(
                 f"a run goes on in the precision that it was begun in. Another process began {folder} in "
                 f"{begun}; this one works in {machine.precision}. Run the same command again."
             )
-        if RunReader(folder).options["n_steps"] != run.n_steps:
+        if reader.options["n_steps"] != run.n_steps:
             extend_run(folder, run)
         state = newest_state(folder)
         tqdm.write(

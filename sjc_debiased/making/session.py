@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sjc_debiased.clipped import clipped_share, say_clipped
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.export import export_mesh
-from sjc_debiased.folder.checkpoints import checkpoint_bytes, remove_partial_files, save_checkpoint
+from sjc_debiased.folder.checkpoints import remove_partial_files, save_checkpoint
 from sjc_debiased.folder.log import StatsLog
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import (
@@ -25,6 +25,7 @@ from sjc_debiased.folder.runs import (
     PREVIEWS,
     RunError,
     check_room,
+    checkpoint_bytes,
     preview_path,
     views_path,
     write_json,
@@ -102,7 +103,7 @@ class Session:
         self._checkpoint_at = _milestones(settings.n_steps, CHECKPOINT_SHARE)
         remove_partial_files(folder)
         if not state:
-            check_room(folder, checkpoint_bytes(self._learnt().values()))
+            check_room(folder, checkpoint_bytes(sum(t.nbytes for t in self._learnt().values())))
         (folder / ENDED).unlink(missing_ok=True)
         (folder / PREVIEWS).mkdir(exist_ok=True)
         self._log = StatsLog(folder, self.scene.done)
