@@ -98,8 +98,7 @@ def run(options: Options, command: list[str]) -> int:
     todo = wanted if basic.dry_run else [r for r in wanted if not _is_finished(folders[r], r)]
     if todo and not basic.dry_run:
         check_run_root(resume or basic.run_root, todo, resumed=resume is not None)
-    done = [folder for r in wanted if r not in todo and (folder := folders[r])]
-    exported = [_export(folder, options.mesh, machine) for folder in done]
+    exported = [_export(f, options.mesh, machine) for r in wanted if r not in todo and (f := folders[r])]
     if not todo:
         if basic.best_of:
             rank(wanted, basic.run_root, machine, local)
