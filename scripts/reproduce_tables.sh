@@ -8,7 +8,8 @@
 # More options go to run_prompts.sh; presets, prompts and the folder of the runs are set here.
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
 # The same command goes on where it stopped. Results go to results/MODEL-SUITE/ (with --n_steps N to
-# results/MODEL-SUITE-Nsteps/), over what is there; labels in results/MODEL-SUITE/labels are counted in.
+# results/MODEL-SUITE-Nsteps/), over what is there; labels in results/MODEL-SUITE/labels are counted in if they are of these
+# very objects.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -69,6 +70,13 @@ sweep() {  # 1 means that some runs failed, which the tables survive; refusals a
 sweep --presets sjc,dsds,score-only,prompt-only,dsds-preserved
 sweep --presets static-low,static-high --limit 12
 python -m sjc_debiased.evaluation.measure "runs/$name" ${skip[@]+"${skip[@]}"} ${clip[@]+"${clip[@]}"} ${device[@]+"${device[@]}"}
-labels=()
-if [ -e "results/$name/labels/labels.json" ]; then labels=(--labels "results/$name/labels"); fi
-python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" ${labels[@]+"${labels[@]}"}
+results() { python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "$@"; }
+
+labels=results/$name/labels code=0
+if [ -e "$labels/labels.json" ]; then results --labels "$labels" || code=$?; else results; fi
+if [ "$code" -eq 2 ]; then
+  echo "The tables are made without $labels." >&2
+  results
+elif [ "$code" -ne 0 ]; then
+  exit "$code"
+fi

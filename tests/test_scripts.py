@@ -13,13 +13,19 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 @pytest.fixture
 def call(tmp_path):
-    """Return a function that runs a script with a `python` that only notes how it was called."""
+    """Return a function that runs a script with a `python` that only notes how it was called.
 
-    def run(name, *arguments, environment=True):
+    It refuses what is called with the word `refused`.
+    """
+
+    def run(name, *arguments, environment=True, refused="-"):
         calls = tmp_path / "calls"
         python = tmp_path / "bin" / "python"
         python.parent.mkdir()
-        python.write_text(f'#!/bin/sh\necho "$@" >>"{calls}"\nexit {0 if environment else 1}\n')
+        python.write_text(
+            f'#!/bin/sh\necho "$@" >>"{calls}"\ncase " $* " in *" {refused} "*) exit 2 ;; esac\n'
+            f"exit {0 if environment else 1}\n"
+        )
         python.chmod(0o755)
         path = f"{python.parent}{os.pathsep}{os.defpath}"
         command = ["bash", str(SCRIPTS / name), *arguments]
@@ -93,6 +99,14 @@ def test_the_tables_of_other_steps_or_another_model_have_a_folder_of_their_own(c
         calls[-1]
         == "-m sjc_debiased.evaluation.results runs/sd15-dsds70-300steps results/sd15-dsds70-300steps"
     )
+
+
+def test_labels_of_other_objects_do_not_cost_the_tables(call):
+    done, calls = call("reproduce_tables.sh", refused="--labels")
+    tables = "-m sjc_debiased.evaluation.results runs/menagerie-menagerie results/menagerie-menagerie"
+    labels = "results/menagerie-menagerie/labels"
+    assert (done.returncode, calls[-2:]) == (0, [f"{tables} --labels {labels}", tables])
+    assert done.stderr == f"The tables are made without {labels}.\n"
 
 
 @pytest.mark.parametrize("word", ["--run_root", "--run-root=elsewhere", "--limit=2", "--presets"])

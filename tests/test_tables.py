@@ -5,6 +5,7 @@ import json
 from operator import attrgetter
 
 import pytest
+import torch
 from PIL import Image
 
 from sjc_debiased.evaluation import results
@@ -12,6 +13,7 @@ from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_o
 from sjc_debiased.evaluation.labels import Labelled
 from sjc_debiased.evaluation.objects import objects_csv
 from sjc_debiased.evaluation.tables import ABLATION, faces, table_1, table_3, table_3_limits
+from sjc_debiased.folder.checkpoints import save_checkpoint, state_digest
 from sjc_debiased.folder.reader import as_json
 from sjc_debiased.folder.runs import METRICS, write_json
 from sjc_debiased.options.config import resolve
@@ -118,6 +120,32 @@ def test_labels_of_an_older_key_get_their_prompts_from_the_runs(run_root, tmp_pa
     write_json(tmp_path / "key.json", {"rows": [rows[0] | {"run": "another"}, *rows[1:]]})
     with pytest.raises(ValueError, match="has 1 objects that are not"):
         results.main(run_root, tmp_path / "out", labels=tmp_path)
+
+
+def test_labels_do_not_count_for_objects_that_were_made_anew(run_root, tmp_path):
+    """Same options, another state; a key from before states were written down goes by what the judge saw."""
+    pytest.importorskip("matplotlib")
+    run = collect(run_root)[0]
+    sees = [1.0, 0.9, *[0.1] * 5, 0.8]
+    metrics = json.loads((run.folder / METRICS).read_text())
+    metrics["face"]["seen"] = [p for p in sees for _ in range(9)]
+    write_json(run.folder / METRICS, metrics)
+    save_checkpoint(run.folder, 4, {"field": torch.zeros(3)})
+    row = {"run": run.identity, "preset": run.preset, "judged": None, "judged_success": None}
+    write_json(tmp_path / "labels.json", ["11000001"])
+
+    def results_with(**more):
+        write_json(tmp_path / "key.json", {"rows": [row | more]})
+        results.main(run_root, tmp_path / "out", labels=tmp_path)
+
+    mine = state_digest(run.folder)
+    judged = [p > 0.5 for p in sees]
+    results_with(judged=judged, state=mine)
+    results_with(judged=judged)
+    save_checkpoint(run.folder, 4, {"field": torch.ones(3)})
+    for other in ({"judged": judged, "state": mine}, {"judged": [True] * 8}):
+        with pytest.raises(ValueError, match="1 of 1 were made anew since, with the same options"):
+            results_with(**other)
 
 
 def test_the_rates_at_other_limits_of_one_face_are_shown(run_root):

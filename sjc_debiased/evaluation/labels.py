@@ -13,7 +13,7 @@ The same sheets give the success rate by eye of a model that has no judge.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from sjc_debiased.evaluation.agreement import Answer, sentence
-from sjc_debiased.evaluation.collect import collect
+from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
 from sjc_debiased.evaluation.success import FaceCount, count_faces
+from sjc_debiased.folder.checkpoints import state_digest
 from sjc_debiased.folder.runs import write_json
 from sjc_debiased.refusals import refusals
 from sjc_debiased.untrusted import read_json
@@ -42,6 +43,7 @@ class Labelled:
 
     Attributes:
         run: the identity of its options; preset: what it was made with.
+        state: of the object itself (`state_digest`); None in a key from before it was written down.
         label: by eye and by view, True where a face is seen, None where one cannot tell.
         judged: by the judge and by view; None where the run was not judged.
         judged_success: the judge's verdict from all azimuths, None where the run was not judged.
@@ -54,6 +56,13 @@ class Labelled:
     judged: list[bool] | None
     judged_success: bool | None
     prompt: str | None = None
+    state: str | None = None
+
+    def is_of(self, run: Measured) -> bool:
+        """Return whether it is the very object of a run with these options, as far as the key can tell."""
+        if self.state is not None:
+            return self.state == state_digest(run.folder)
+        return self.judged is None or self.judged == _judged(run)
 
     @property
     def cluster(self) -> str:
@@ -109,10 +118,10 @@ def sheet(
         _, grid, denoiser = load_scene(run.folder, device)
         images = face_pictures(grid, denoiser, N_VIEWS)
         rows.append(labelled(np.concatenate(to_u8(images), axis=1), f"row {len(rows) + 1}"))
+        row = {"run": run.identity, "state": state_digest(run.folder), "preset": run.preset}
         face = run.metrics.get("face")
-        judged = [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
-        row = {"run": run.identity, "preset": run.preset, "prompt": run.prompt, "judged": judged}
-        key.append(row | {"judged_success": face["success"] if face else None})
+        judged = {"judged": _judged(run), "judged_success": face["success"] if face else None}
+        key.append(row | {"prompt": run.prompt} | judged)
     for first in range(0, len(rows), _ROWS):
         write_jpeg(out / f"sheet_{first // _ROWS:02d}.jpg", np.concatenate(rows[first : first + _ROWS]))
     write_json(out / "key.json", {"seed": seed, "views": N_VIEWS, "rows": key})
@@ -140,6 +149,30 @@ def read_labels(folder: Path) -> list[Labelled]:
             f"labels.json must be a list of one text of {N_VIEWS} characters, each 0, 1 or ?, for every row "
             f"of the sheets. In {folder} it is not ({error}). Correct it."
         ) from error
+
+
+def of_runs(objects: list[Labelled], runs: list[Measured], folder: Path) -> list[Labelled]:
+    """Return the labelled objects with their prompts, which older keys lack.
+
+    Args:
+        folder: where the labels are, for the error.
+
+    Raises:
+        LabelError: an object is none of these runs', or was made anew since it was labelled.
+    """
+    run_of = {run.identity: run for run in runs}
+    if strangers := {o.run for o in objects} - run_of.keys():
+        raise LabelError(
+            f"labels must be of the runs in the results. {folder} has {len(strangers)} objects that are not, "
+            "or were made with other options. Name the labels of these runs."
+        )
+    if n := sum(not o.is_of(run_of[o.run]) for o in objects):
+        raise LabelError(
+            f"labels count for the very objects that were looked at. Of {folder} {n} of {len(objects)} were "
+            "made anew since, with the same options. Leave --labels out, or label these: `python -m "
+            "sjc_debiased.evaluation.labels sheet RUNS LABELS`."
+        )
+    return [replace(o, prompt=run_of[o.run].prompt) for o in objects]
 
 
 def rate_by_eye(objects: list[Labelled], preset: str, holds: Callable[[FaceCount], bool]) -> Estimate | None:
@@ -171,6 +204,12 @@ def describe(objects: list[Labelled]) -> str:
             f"could not be told) it agrees on {sentence(verdicts)}."
         )
     return " ".join(said)
+
+
+def _judged(run: Measured) -> list[bool] | None:
+    """Return what the judge saw from the sides of a sheet, or None where a run was not judged."""
+    face = run.metrics.get("face")
+    return [p > 0.5 for p in face["seen"][:: len(face["seen"]) // N_VIEWS]] if face else None
 
 
 def compare(folder: tyro.conf.Positional[Path]) -> None:

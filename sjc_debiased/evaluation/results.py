@@ -9,13 +9,12 @@ import base64
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import STRIP_PROMPTS, Figure, write_figures
-from sjc_debiased.evaluation.labels import LabelError, read_labels
+from sjc_debiased.evaluation.labels import of_runs, read_labels
 from sjc_debiased.evaluation.objects import OBJECTS, objects_csv
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
@@ -55,15 +54,7 @@ def main(
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
     made_by = made_by_words(runs, _command(run_root, out, study_key, answers, labels))
-    labelled = read_labels(labels) if labels else []
-    strangers = {o.run for o in labelled} - {r.identity for r in runs}
-    if strangers:
-        raise LabelError(
-            f"labels must be of the runs in the results. {labels} has {len(strangers)} objects that are not, "
-            "or were made with other options. Name the labels of these runs."
-        )
-    prompt_of = {r.identity: r.prompt for r in runs}  # keys from before prompts were written down lack it
-    labelled = [replace(o, prompt=prompt_of[o.run]) for o in labelled]
+    labelled = of_runs(read_labels(labels), runs, labels) if labels else []
     by_faces = [table(runs, labelled) for table in (table_3, table_3_limits)]
     tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:
