@@ -53,7 +53,7 @@ class Basic:
     debias: Annotated[bool, _OFF] = False
     """Score and prompt debiasing: the same as --preset dsds."""
     model: str = "auto"
-    """auto, menagerie, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name."""
+    """auto (sd15 with CUDA, else menagerie), menagerie, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name."""
     lora: Annotated[
         UseAppendAction[tuple[str, ...]], arg(metavar="FILE_OR_NAME[:SCALE]", help_behavior_hint="")
     ] = ()
@@ -81,7 +81,7 @@ class MethodOptions:
     score_debias: Annotated[bool, _OFF] = False
     """Add dynamic clipping of the score to the preset."""
     prompt_debias: Annotated[bool, _OFF] = False
-    """Add prompt debiasing (narrow views, contradicting words removed) to the preset."""
+    """Add prompt debiasing (D-SDS's views, contradicting words removed) to the preset."""
     clip_kind: Annotated[
         ClipKind | None,
         arg(name="clip.kind", metavar="{none,static,dynamic}", help_behavior_hint="(default: the preset's)"),
@@ -210,7 +210,7 @@ class MeshOptions:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """The machine: none of these makes another object, but for its last digits."""
+    """The machine: no part of the method. Precision changes an object a little, the rest its last digits."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, or mps (untested)."""

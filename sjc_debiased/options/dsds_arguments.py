@@ -34,7 +34,7 @@ def translate_dsds_arguments(argv: list[str]) -> list[str]:
     except (ValueError, KeyError) as error:
         raise OptionError(
             "--score_thres takes a number and --score_dynamic takes True or False. Received "
-            f"{' and '.join(f'--{k} {v!r}' for k, v in given.items())}. Correct them, or use --clip."
+            f"{' and '.join(f'--{k} {v!r}' for k, v in given.items())}. Correct them, or use --clip.kind."
         ) from error
     if math.isnan(bound):
         raise OptionError("--score_thres must be a number. It is nan. Leave it out for 8.")
