@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sjc_debiased.denoiser import TIMESTEPS, Conditioning, ask_guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import (
+    TIMESTEPS,
+    Conditioning,
+    ask_guided,
+    drawn_sigma,
+    nearest_timestep,
+    sigma_table,
+)
 from sjc_debiased.models.compiled import Compiled
 
 CHANNELS = 3
@@ -73,18 +80,8 @@ class DeepFloydIF:
         return Conditioning((self._read(prompts).to(self.device, self.dtype),))
 
     def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
-        """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does.
-
-        Raises:
-            ValueError: the range goes beyond the last timestep.
-        """
-        n = len(self.sigmas)
-        if timesteps[1] > n:
-            raise ValueError(
-                f"timesteps of DeepFloyd IF end at {n - 1}. Asked for up to, without, {timesteps[1]}. Give "
-                f"--timesteps a HIGH of at most {n}."
-            )
-        return self.sigmas[int(rng.integers(*timesteps))]
+        """Draw the noise level of a timestep (`drawn_sigma`); by default as SJC does."""
+        return drawn_sigma(self.sigmas, rng, timesteps)
 
     @torch.no_grad()
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from sjc_debiased.denoiser import (
     Conditioning,
     ask_guided,
     denoised_by,
+    drawn_sigma,
     nearest_timestep,
     sigma_table,
 )
@@ -95,8 +96,8 @@ class StableDiffusion:
         return Conditioning((self.text_encoder(ids.to(self.device)).last_hidden_state,))
 
     def draw_sigma(self, rng: np.random.Generator, timesteps: tuple[int, int] = TIMESTEPS) -> Tensor:
-        """Draw the noise level of a timestep, uniformly from [low, high); by default as SJC does."""
-        return self.sigmas[int(rng.integers(*timesteps))]
+        """Draw the noise level of a timestep (`drawn_sigma`); by default as SJC does."""
+        return drawn_sigma(self.sigmas, rng, timesteps)
 
     @torch.no_grad()
     def denoise(self, noised: Tensor, sigma: Tensor, cond: Conditioning, scale: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ done
 if [ -z "$suite" ]; then
   if [ "$model" = menagerie ]; then suite=menagerie; else suite=dsds70; fi
 fi
+if [ "$model" = auto ]; then
+  echo "reproduce_tables.sh needs a model by its name, which its results are called by. Received auto. Leave --model out, or name one." >&2
+  exit 2
+fi
 name="${model//\//-}-$(basename "$suite" .json)$steps"
 skip=(--skip success) clip=(--clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K)
 if [ "$model" = menagerie ]; then
@@ -60,6 +64,8 @@ if [ "$model" = menagerie ]; then
   done
 fi
 python scripts/get_lpips_backbones.py || echo "torchvision's own cache or download will have to do" >&2
+measure=(python -m sjc_debiased.evaluation.measure "runs/$name" ${skip[@]+"${skip[@]}"} ${clip[@]+"${clip[@]}"} ${device[@]+"${device[@]}"})
+"${measure[@]}" --check
 
 sweep() {  # 1 means that some runs failed, which the tables survive; refusals and Ctrl-C stop here
   scripts/run_prompts.sh --model "$model" --suite "$suite" --run_root "runs/$name" --alike ${rest[@]+"${rest[@]}"} "$@" || {
@@ -69,7 +75,7 @@ sweep() {  # 1 means that some runs failed, which the tables survive; refusals a
 }
 sweep --presets sjc,dsds,score-only,prompt-only,dsds-preserved
 sweep --presets static-low,static-high --limit 12
-python -m sjc_debiased.evaluation.measure "runs/$name" ${skip[@]+"${skip[@]}"} ${clip[@]+"${clip[@]}"} ${device[@]+"${device[@]}"}
+"${measure[@]}"
 results() { python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "$@"; }
 
 labels=results/$name/labels code=0

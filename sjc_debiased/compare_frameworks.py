@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.comparison import COMPARED, Compared, collect_all, split, table, write_figures
@@ -70,6 +70,8 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     from sjc_debiased.models.pipelines import pipeline_of
 
     choice = choose_model(o.model, choose_machine(o.device).device)
+    if choice.name == "menagerie":
+        o = replace(o, model=choice.name)  # by whatever name or path it was asked for
     can, not_run = split(pipeline_of(choice.location).pixels)
     _check(o, rest)
     can = [f for f in can if not o.only or f.name in o.only]
@@ -96,7 +98,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
         if code not in (0, 1):
             return code
         worst = max(worst, code)
-    parts = {"a_lpips_vgg"} | ({"success"} if choice.name == "menagerie" else set())
+    parts = {"a_lpips_vgg"} | ({"success"} if o.model == "menagerie" else set())
     device = "cpu" if o.device == "auto" else o.device
     problems = []
     for framework in can:

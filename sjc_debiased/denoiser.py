@@ -110,10 +110,28 @@ class Denoiser(Protocol):
 def sigma_table(alphas_cumprod: Float[Tensor, "timesteps"]) -> Float[Tensor, "timesteps"]:
     """Return sigma of every timestep, sqrt((1 - abar) / abar), ascending.
 
-    0.0291672 at timestep 0 and 14.614641 at 999 for Stable Diffusion's schedule.
+    0.0291672 at timestep 0 and 14.614641 at 999 for Stable Diffusion's schedule. The last level of a model of
+    zero terminal SNR (arXiv:2305.08891) has no sigma, and is left out.
     """
     abar = alphas_cumprod.double()
-    return ((1 - abar) / abar).sqrt().float()
+    sigmas = ((1 - abar) / abar).sqrt().float()
+    return sigmas[sigmas.isfinite()]
+
+
+def drawn_sigma(
+    sigmas: Float[Tensor, "timesteps"], rng: np.random.Generator, timesteps: tuple[int, int]
+) -> Float[Tensor, ""]:
+    """Return the noise level of a timestep of a table, drawn uniformly from [low, high).
+
+    Raises:
+        ValueError: the range goes beyond the table.
+    """
+    if timesteps[1] > len(sigmas):
+        raise ValueError(
+            f"timesteps of this model end at {len(sigmas) - 1}. Asked for up to, without, {timesteps[1]}. "
+            f"Give --timesteps a HIGH of at most {len(sigmas)}."
+        )
+    return sigmas[int(rng.integers(*timesteps))]
 
 
 def denoised_by(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sjc_debiased.models.choose import Choice
     from sjc_debiased.models.machine import Machine
     from sjc_debiased.options.config import Resolved
+    from sjc_debiased.sweep import Plan
 
 _SLOW_S = 3600.0
 
@@ -95,6 +96,7 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
     from sjc_debiased.making.estimate import sample_run
     from sjc_debiased.models.choose import choose_model
     from sjc_debiased.models.machine import check_memory, choose_machine
+    from sjc_debiased.options.rules import require
 
     try:
         machine = choose_machine(o.device, o.precision)
@@ -102,6 +104,9 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
         yield Line("device", "MISSING", str(error))
         return
     choice = choose_model(o.model, machine.device)
+    require(o.pack >= 1, "--pack", "at least 1", o.pack)
+    if o.suite and (plan := _plan(o, o.suite)).all_refused:  # before anything is loaded
+        raise OptionError(plan.refused[0][1])
     run = sample_run(choice.profile, o.n_steps)
     check_memory(run.field.resolution, o.pack)
     lines = [
@@ -129,7 +134,7 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     try:
         prompts = throwaway_prompts(run).sent.values()
         denoiser = load_denoiser(machine, choice, local_files_only=True, prompts=prompts)
-    except OptionError as error:
+    except (OptionError, RuntimeError, MemoryError) as error:  # not there, or more than the memory holds
         yield Line("loading", "MISSING", str(error))
         return
     load_s = time.perf_counter() - began
@@ -166,14 +171,19 @@ def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
     return Line("one object", "SLOW", f"{text}.", remedy)
 
 
-def _sweep(o: DoctorOptions, suite: str, cost: Cost) -> Line:
-    """Return the line of a sweep; what is finished already in the run root is not counted."""
-    from sjc_debiased.folder.runs import needed_bytes
+def _plan(o: DoctorOptions, suite: str) -> Plan:
     from sjc_debiased.sweep import SweepOptions, make_plan
 
     basic = Basic((), model=o.model, seeds=o.seeds, n_steps=o.n_steps, run_root=o.run_root)
     machine = MachineOptions(o.device, o.precision, o.kernel, pack=o.pack, local_files_only=True)
-    plan = make_plan(SweepOptions(suite, o.presets, run=Options(basic, machine=machine)), [])
+    return make_plan(SweepOptions(suite, o.presets, run=Options(basic, machine=machine)), [])
+
+
+def _sweep(o: DoctorOptions, suite: str, cost: Cost) -> Line:
+    """Return the line of a sweep; what is finished already in the run root is not counted."""
+    from sjc_debiased.folder.runs import needed_bytes
+
+    plan = _plan(o, suite)
     runs, name = list(plan.work.todo), f"sweep {Path(suite).stem}"
     text = f"{plan}: {cost.of_sweep(runs)} in one process like this one"
     room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(o.run_root)).free

@@ -17,6 +17,7 @@ from sjc_debiased.pages.state import STATES, state_of
 from sjc_debiased.refusals import refusals
 
 _MOST_CHARACTERS = 240
+_SEARCHED_CHARACTERS = 2000
 _OURS = "<title>All runs</title>"  # of `templates/gallery.html`
 _SHEET = (8, 2)
 _PANELS = (5, 1)
@@ -59,6 +60,7 @@ def card_of(folder: Path) -> dict:
     return {
         "folder": folder.name,
         "prompt": shown,
+        "words": prompt[:_SEARCHED_CHARACTERS],
         "preset": preset,
         "model": model,
         "seed": seed,

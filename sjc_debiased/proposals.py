@@ -111,7 +111,7 @@ class ProposalOptions:
     guidance: tuple[float, ...] = GUIDANCES
     """Rows: scales of classifier-free guidance."""
     device: str = "cpu"
-    """Where the model runs."""
+    """Where the model runs: cpu, cuda or auto."""
     out: Path | None = None
     """The picture. Default: proposals.png in the run folder."""
 
@@ -122,21 +122,29 @@ def main(o: ProposalOptions) -> None:
     from sjc_debiased.folder.runs import RunError
     from sjc_debiased.making.made import load_scene
     from sjc_debiased.making.pictures import write_png
+    from sjc_debiased.models.machine import choose_machine
+    from sjc_debiased.options.command import OptionError
+    from sjc_debiased.options.rules import require
 
+    path = o.out or o.run / "proposals.png"
     try:
-        _, field, denoiser = load_scene(o.run, o.device, stopped=True, asked=True)
+        require(len(o.timesteps) > 0, "--timesteps", "one or more", "none")
+        require(len(o.guidance) > 0, "--guidance", "one or more", "none")
+        if not path.parent.is_dir():
+            raise OptionError(f"--out must be in a folder that is there. {path.parent} is not. Make it.")
+        device = choose_machine(o.device).device
+        _, field, denoiser = load_scene(o.run, device, stopped=True, asked=True)
         prompts = RunReader(o.run).view_prompts
-    except (OSError, RunError) as error:
+    except (OSError, ValueError, RunError) as error:
         raise SystemExit(f"proposals: {error}") from error
     if prompts is None:
         raise SystemExit(f"proposals: a run must say its view prompts. {o.run} is older. Make it again.")
     sent = prompts["sent"]
     for view in VIEW_AZIMUTHS_DEG:
         print(f"{view}: {sent[view]}")
-    path = o.out or o.run / "proposals.png"
     try:
         write_png(path, sheet(field, denoiser, sent, o.timesteps, o.guidance))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"proposals: {error}") from error
     print(f"rows: guidance {o.guidance}; columns: the rendering, then timesteps {o.timesteps}: {path}")
 

@@ -9,15 +9,17 @@ does only what is missing. One unit that fails never stops the rest; what failed
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from prompts.suites import SuiteError, load_suite, suite_names
 from sjc_debiased.folder.identity import RunIndex, is_finished
-from sjc_debiased.folder.runs import RunError, check_run_root
+from sjc_debiased.folder.reader import RunReader, as_json
+from sjc_debiased.folder.runs import RunError, check_run_root, run_folders
 from sjc_debiased.making.sweep_ray import carry_out_on_ray
 from sjc_debiased.making.work import INTERRUPTED, Work, carry_out, plan_all, told
 from sjc_debiased.models.choose import check_guidance, check_words, choose_model, identify
@@ -28,7 +30,7 @@ from sjc_debiased.options.extras import check_watching
 from sjc_debiased.options.mesh_settings import settings_of
 from sjc_debiased.options.of_suite import options_of
 from sjc_debiased.options.presets import PRESETS, PresetName
-from sjc_debiased.options.rules import check_removal, require
+from sjc_debiased.options.rules import check_others, check_removal, require
 
 _REASONS = 5  # the most that a plan shows
 _INSTEAD = {
@@ -118,7 +120,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     from sjc_debiased.making.prepare import keep_precision
 
     basic, machine_options = o.run.basic, o.run.machine
-    _check(o.run)
+    check_others(o.run, _INSTEAD, "a sweep")
     mesh = settings_of(o.run.mesh)
     suite = load_suite(o.suite)
     if o.alike and (own := [entry.prompt for entry in suite.prompts if entry.settings]):
@@ -150,6 +152,8 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     if wanted:
         largest = max(run.field.resolution for run in wanted)
         check_memory(largest, min(machine_options.at_a_time, len(wanted)))
+    if o.alike:
+        _check_alike(basic.run_root, list(wanted))
     todo, begun, n_finished = [], [], 0
     for run in list(wanted)[part - 1 :: parts]:
         folder = index.find(run, machine.wanted_precision)
@@ -165,22 +169,22 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
     return Plan(work, n_finished, refused)
 
 
-def _check(run: Options) -> None:
-    """Refuse the options of a run that a sweep has others for.
+def _check_alike(run_root: Path, wanted: Sequence[Resolved]) -> None:
+    """Refuse runs beside others that were made otherwise, before hours of them are made.
 
     Raises:
-        OptionError: one of them was given.
+        OptionError: names a run that is there, and what differs.
     """
-    given, plain = (
-        vars(o.basic) | vars(o.method) | vars(o.machine) | vars(o.watch)
-        for o in (run, Options(Basic(prompt=())))
-    )
-    for name, remedy in _INSTEAD.items():
-        if given[name] != plain[name]:
-            raise OptionError(
-                f"a sweep takes every option of a run but --{', --'.join(_INSTEAD)}. It was given --{name}. "
-                f"{remedy}"
-            )
+    from sjc_debiased.evaluation.collect import check_alike
+
+    seen: dict[tuple[str, str], tuple[Path, object]] = {}
+    try:
+        for folder in run_folders(run_root):
+            check_alike(folder, RunReader(folder).options, {}, seen)
+        for run in wanted:
+            check_alike(Path("what is asked for"), as_json(run), {}, seen)
+    except (ValueError, RunError) as error:
+        raise OptionError(f"{error} Or choose another --run_root.") from error
 
 
 def _presets(text: str) -> list[PresetName]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sjc_debiased.folder.reader import RunReader
+from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.options.extras import check_address, check_extra
 from sjc_debiased.refusals import refusals
 
@@ -119,10 +120,11 @@ def main(run: tyro.conf.Positional[Path], host: str = LOOPBACK, device: str = "c
     Args:
         run: its folder.
         host: address to listen at; 0.0.0.0 for whoever reaches this machine.
-        device: cpu or cuda, for the pictures.
+        device: cpu, cuda or auto, for the pictures.
     """
     check_extra("the viewer", "viser")
     check_address("--host", host)
+    device = choose_machine(device).device
     reader = RunReader(run)
     n_steps = reader.options["n_steps"]  # refuses what is no run
     from sjc_debiased.making.made import load_scene
@@ -155,10 +157,9 @@ if __name__ == "__main__":
     import tyro
 
     from sjc_debiased.folder.runs import RunError
-    from sjc_debiased.options.command import OptionError
 
     try:
-        with refusals(OptionError, RunError):
+        with refusals(ValueError, RunError):
             tyro.cli(main, prog="python -m sjc_debiased.viewer", use_underscores=True)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -14,6 +15,7 @@ from sjc_debiased.evaluation import a_lpips, measure
 from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError
+from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.sweep import parse
 from tests.small_models import write_if
 
@@ -132,6 +134,20 @@ def test_what_would_make_another_table_is_refused(words, message, capsys, eps_fo
     monkeypatch.setattr(compare_frameworks, "words_of", None)
     assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_menagerie_is_the_menagerie_by_whatever_name(monkeypatch, tmp_path):
+    """Its suite, and VSD with a copy, because it attends too little for a LoRA."""
+
+    def plan(o, _):
+        asked.append(o)
+        return SimpleNamespace(all_refused=True, refused=[("x", "No.")])
+
+    monkeypatch.setattr(sweep, "make_plan", plan)
+    for name in ("menagerie", "auto", str(WEIGHTS)):
+        asked = []
+        assert main(["--model", name, "--device", "cpu", "--only", "vsd", "--run_root", str(tmp_path)]) == 2
+        assert [(o.suite, o.run.sjc.vsd_model) for o in asked] == [("menagerie", "copy")]
 
 
 def never(*_, **__):

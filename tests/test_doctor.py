@@ -262,8 +262,12 @@ def test_a_place_that_cannot_take_a_run_is_missing(report, monkeypatch):
     assert (code, rows["disk"][0]) == (1, "MISSING")
 
 
-def test_options_that_are_wrong_are_refused(report, capsys):
+def test_options_that_are_wrong_are_refused_before_anything_is_loaded(report, monkeypatch):
+    monkeypatch.setattr("sjc_debiased.making.prepare.load_denoiser", None)
     assert report(suite="nonsense")[0] == 2
+    assert report(suite="menagerie", presets="sjc,dsdd")[0] == 2
+    assert report(suite="menagerie", seeds="x")[0] == 2
+    assert report(pack=0)[0] == 2
     assert report(model="nonsense")[0] == 2
 
 

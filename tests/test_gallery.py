@@ -47,6 +47,13 @@ def test_what_was_typed_is_text(tmp_path, prompt):
     assert all(a == {"dir": "auto"} for a in page.all("p") if "id" not in a)
 
 
+def test_every_word_of_a_long_prompt_is_found(tmp_path):
+    page_run(tmp_path, 0, prompt=f"a cat {'that purrs ' * 30}on a sofa")
+    (card,) = cards(gallery_of(tmp_path))
+    assert card["data-prompt"].endswith("on a sofa")
+    assert "sofa" not in gallery_of(tmp_path).text
+
+
 def test_five_hundred_runs_are_written_in_seconds_and_their_pictures_are_lazy(tmp_path):
     for number in range(500):
         page_run(tmp_path, number, seed=number, done=number % 3 or None)

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from sjc_debiased.evaluation.intervals import agreeing, bca, number, of_mean, of_rate, wilson
+from sjc_debiased.evaluation.intervals import (
+    agreeing,
+    bca,
+    number,
+    of_mean,
+    of_mean_two_ways,
+    of_rate,
+    wilson,
+)
 
 SPATIAL = [
     48,
@@ -46,6 +54,11 @@ def ends(*arguments):
 
 def variance(sums):
     return sums[..., 1] / sums[..., 2] - (sums[..., 0] / sums[..., 2]) ** 2
+
+
+def unlike(n):
+    """Return which share of all may differ where n of n are alike."""
+    return 1 - 0.025 ** (1 / n)
 
 
 def test_wilson():
@@ -109,14 +122,31 @@ def test_one_success_tells_no_more_than_none(n):
     none, one, two = (of_rate([i < k for i in range(3 * n)], prompts) for k in range(3))
     assert none.low == one.low == 0
     assert none.high < one.high < two.high
-    assert none.high == pytest.approx(1 - 0.025 ** (1 / n))
+    assert none.high == pytest.approx(unlike(n))
 
 
 def test_a_rate_of_many_prompts_that_differ_has_the_bca_interval():
     prompts = [i // 3 for i in range(54)]
     answers = [prompt % 3 == 0 for prompt in prompts]
-    found, bootstrapped = of_rate(answers, prompts), of_mean(answers, prompts, 0, 1)
-    assert found == bootstrapped
+    assert of_rate(answers, prompts) == of_mean(answers, prompts)
+
+
+def test_one_difference_tells_no_more_than_none():
+    """Of 24 prompts; three that all fell are 0.25 by the sign test, too few for an interval without zero."""
+    none, one, three = (of_mean([-1.0] * k + [0.0] * (24 - k), range(24), -1, 1) for k in (0, 1, 3))
+    assert (none.low, none.high) == pytest.approx((-unlike(24), unlike(24)))
+    assert one.low < none.low
+    assert three.low < one.low < 0 < three.high < one.high
+    eight = of_mean([-1.0] * 8 + [0.0] * 16, range(24), -1, 1)
+    assert eight.high < 0
+
+
+def test_one_answer_of_another_kind_tells_no_more_than_none_of_people_and_pairs():
+    people, pairs = [i // 20 for i in range(60)], [i % 20 for i in range(60)]
+    alike, one = (of_mean_two_ways([1.0] * (60 - k) + [0.0] * k, people, pairs, 0, 1) for k in (0, 1))
+    assert (alike.low, alike.high) == pytest.approx((1 - unlike(3), 1))
+    assert one.low < alike.low
+    assert of_mean_two_ways([], [], [], 0, 1) is None
 
 
 def test_agreeing_clusters_of_unbounded_values_tell_nothing_and_that_is_shown():

@@ -1,12 +1,14 @@
 """The ladder and the sheet of proposals: truths are fitted, found, spoiled and shown as they say."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+import tyro
 
 from sjc_debiased.denoiser import Conditioning, sigma_table
 from sjc_debiased.menagerie import ladder
@@ -40,6 +42,24 @@ def test_a_prompt_without_a_creature_is_refused(capsys, tmp_path):
     assert ladder.main(wanted) == 2
     assert "must name a creature of the world: cat, dog" in capsys.readouterr().err
     assert not (tmp_path / "ladder").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--pack 2", "the ladder takes every option of a run but .* It was given --pack. Leave it out"),
+        ("--n_steps 20 --mend_steps 21", "--mend_steps must be 0 to --n_steps, 20. It is 21"),
+        ("--preset magic3d", "--preset magic3d is of RGB that is lit"),
+        ("--lora nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_what_no_rung_can_do_is_refused_before_anything_is_loaded(
+    words, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sjc_debiased.making.prepare.load_denoiser", None)
+    argv = ["--prompt", "a smiling cat", "--out", str(tmp_path / "ladder"), *words.split()]
+    assert ladder.main(tyro.cli(ladder.LadderOptions, args=argv, use_underscores=True)) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_truth_is_fitted_and_found(tmp_path):

@@ -11,6 +11,7 @@ from sjc_debiased.menagerie import WEIGHTS, captions
 from sjc_debiased.menagerie.captions import P_VIEW, P_VIEW_WORD, VIEWS, caption_parts, draw_pose, view_of
 from sjc_debiased.menagerie.creatures import KINDS, OWN_COLOR, Creature, random_creature
 from sjc_debiased.menagerie.dataset import halved
+from sjc_debiased.menagerie.profile import write as write_profile
 from sjc_debiased.menagerie.spoil import spoil_latents
 from sjc_debiased.menagerie.tokenizers import bert_tokenizer, clip_tokenizer
 from sjc_debiased.menagerie.world import portrait
@@ -131,6 +132,11 @@ def test_the_profile_names_the_words_of_the_grammar():
     assert profile["known_words"] == captions.known_words()
     explained = {k for k in profile if k not in ("known_words", "masked_lm", "why")}
     assert explained <= profile["why"].keys()
+
+
+def test_the_profile_that_ships_is_the_one_in_the_code(tmp_path):
+    write_profile(tmp_path)
+    assert (tmp_path / "profile.json").read_bytes() == (WEIGHTS / "profile.json").read_bytes()
 
 
 def test_the_language_model_finds_the_contradiction():

@@ -3,11 +3,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from sjc_debiased.clipping import clip, within
-from sjc_debiased.denoiser import guided, nearest_timestep, sigma_table
+from sjc_debiased.denoiser import drawn_sigma, guided, nearest_timestep, sigma_table
 from sjc_debiased.losses import center_depth_loss
 from sjc_debiased.optimize import Settings
 from sjc_debiased.schedules import ClipSchedule
@@ -77,6 +78,15 @@ def test_sigma_table_of_stable_diffusion():
     for timestep, sigma in known.items():
         assert sigmas[timestep].item() == pytest.approx(sigma, rel=1e-5)
     assert sigmas[10:970].mean().item() == pytest.approx(2.7272, abs=1e-3)
+
+
+def test_the_last_level_of_zero_terminal_snr_is_no_number_and_never_drawn():
+    sigmas = sigma_table(torch.tensor([0.9, 0.5, 0.0]))
+    assert sigmas.tolist() == pytest.approx([1 / 3, 1.0])
+    rng = np.random.default_rng(0)
+    assert {float(drawn_sigma(sigmas, rng, (1, 2))) for _ in range(9)} == {1.0}
+    with pytest.raises(ValueError, match=r"end at 1.*HIGH of at most 2"):
+        drawn_sigma(sigmas, rng, (0, 3))
 
 
 def test_sigma_is_snapped_to_the_nearest():

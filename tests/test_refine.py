@@ -141,6 +141,13 @@ def test_a_run_with_a_lora_is_refused(command, capsys):
     assert "was made with a LoRA" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="was made with a LoRA"):
         proposals.main(proposals.ProposalOptions(run))
+    for given, message in (
+        ({"out": run / "sheets" / "x.png"}, "--out must be in a folder that is there"),
+        ({"timesteps": ()}, "--timesteps must be one or more"),
+        ({"device": "tpu"}, "--device must be auto, cpu"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            proposals.main(proposals.ProposalOptions(run, **given))
     assert load_scene(run)[0]["n_steps"] == 2
 
 

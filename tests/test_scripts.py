@@ -21,7 +21,7 @@ def call(tmp_path):
     def run(name, *arguments, environment=True, refused="-"):
         calls = tmp_path / "calls"
         python = tmp_path / "bin" / "python"
-        python.parent.mkdir()
+        python.parent.mkdir(exist_ok=True)
         python.write_text(
             f'#!/bin/sh\necho "$@" >>"{calls}"\ncase " $* " in *" {refused} "*) exit 2 ;; esac\n'
             f"exit {0 if environment else 1}\n"
@@ -115,6 +115,15 @@ def test_what_the_tables_set_themselves_is_refused(call, word):
     assert done.returncode == 2
     assert "reproduce_tables.sh runs whole tables. Received --" in done.stderr
     assert len(calls) == 1
+
+
+def test_what_measures_is_asked_for_before_the_first_run(call):
+    done, calls = call("reproduce_tables.sh", "--model", "sd15", refused="--check")
+    assert done.returncode == 2
+    assert calls[-1].startswith("-m sjc_debiased.evaluation.measure runs/sd15-dsds70 --skip success --clip ")
+    assert not any("sweep" in words for words in calls)
+    done, calls = call("reproduce_tables.sh", "--model", "auto")
+    assert (done.returncode, "needs a model by its name" in done.stderr) == (2, True)
 
 
 def test_an_option_without_its_value_is_refused(call):

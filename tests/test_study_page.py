@@ -108,3 +108,21 @@ def test_a_person_goes_on_where_the_page_was_closed(use):
     assert after["mine"]["person"] == before["mine"]["person"]
     assert after["mine"]["above"] == before["mine"]["above"]
     assert choices_of(after) == ["above", "below", "above"]
+
+
+ANOTHER, SAVE = {"click": "another"}, {"click": "save"}
+
+
+def test_somebody_else_begins_anew_and_nobodys_answers_are_lost(use):
+    """On one machine: offered where the page opens with answers, or once they are saved."""
+    first = use(UP, DOWN)
+    assert (first["another"], first["saves"]) == (False, [])
+    assert use(storage=first["kept"])["another"]
+    assert not use(UP, storage=first["kept"])["another"], "who answers goes on"
+    second = use(ANOTHER, DOWN, storage=first["kept"])
+    assert second["mine"]["person"] != first["mine"]["person"]
+    assert choices_of(second) == ["below", None, None]
+    assert [first["mine"]["person"] in name for name in second["saves"]] == [True]
+    after = use(UP, SAVE, ANOTHER)
+    assert len(after["saves"]) == 1, "saved once"
+    assert (after["mine"]["answers"], after["another"]) == ({}, False)

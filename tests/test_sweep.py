@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -166,6 +167,18 @@ def test_a_plan_says_why_what_is_refused_is_refused(options, eps_folder, tmp_pat
 def test_refusals(options, fields, message):
     with pytest.raises(OptionError, match=message):
         make_plan(options(**fields), [])
+
+
+def test_runs_beside_others_that_were_made_otherwise_are_refused_before_they_are_made(options, tmp_path):
+    """Tables would refuse them after hours."""
+    suite = tmp_path / "alike.json"
+    suite.write_text(json.dumps({"about": "x", "prompts": [{"prompt": "a cat", "face": True}]}))
+    alike = partial(options, suite=str(suite), presets="sjc", seeds="0", alike=True)
+    assert sweep.main(alike(), []) == 0
+    assert make_plan(alike(seeds="0,1"), []).finished == 1
+    with pytest.raises(OptionError, match=r"and what is asked for differ in guidance \(.* and 7\.0\)"):
+        make_plan(alike(guidance=7.0), [])
+    assert make_plan(alike(guidance=7.0, run_root=tmp_path / "others"), []).finished == 0
 
 
 def test_grids_that_do_not_fit_the_memory_are_refused(options, monkeypatch):

@@ -122,6 +122,12 @@ def test_labels_of_an_older_key_get_their_prompts_from_the_runs(run_root, tmp_pa
         results.main(run_root, tmp_path / "out", labels=tmp_path)
 
 
+@pytest.mark.parametrize("given", [{"answers": ("a.json",)}, {"study_key": "key.json"}])
+def test_answers_without_their_key_are_not_ignored(run_root, tmp_path, given):
+    with pytest.raises(ValueError, match="Only one of --study_key and --answers was given"):
+        results.main(run_root, tmp_path / "out", **given)
+
+
 def test_labels_do_not_count_for_objects_that_were_made_anew(run_root, tmp_path):
     """Same options, another state; a key from before states were written down goes by what the judge saw."""
     pytest.importorskip("matplotlib")

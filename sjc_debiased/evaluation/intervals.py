@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -91,11 +91,14 @@ def bca(totals: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tu
 def of_mean(
     values: Sequence[float], clusters: Sequence[Hashable], least: float = -math.inf, most: float = math.inf
 ) -> Estimate | None:
-    """Return the mean of values in clusters, None without any; BCa, or `agreeing` where the clusters agree.
+    """Return the mean of values in clusters, None without any.
+
+    BCa, but no end nearer than `agreeing` allows: clusters of a kind that was never met are in no draw, so
+    that one success, or one difference, of few prompts would seem to tell more than none.
 
     Args:
         values: n values. clusters: n labels; all different where the values are independent.
-        least, most: the ends of what a value can be.
+        least, most: the ends of what a value can be; without them BCa's ends stand where it has any.
     """
     if not len(values):
         return None
@@ -104,20 +107,12 @@ def of_mean(
     np.add.at(totals, [place[c] for c in clusters], [(v, 1.0) for v in values])
     value = float(np.mean(values))
     ends = bca(totals, lambda sums: ratio(sums[..., 0], sums[..., 1]))
-    return Estimate(value, *(ends or agreeing(value, len(place), least, most)), len(values), len(place))
+    return Estimate(value, *_no_nearer(ends, value, len(place), least, most), len(values), len(place))
 
 
 def of_rate(answers: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate | None:
-    """Return the share of yes among answers in clusters, None without any.
-
-    BCa, but no end nearer than `agreeing` allows: clusters of a kind that was never met are in no draw, so
-    that one success of few prompts would seem to tell more than none.
-    """
-    found = of_mean(answers, clusters, 0, 1)
-    if found is None:
-        return None
-    low, high = agreeing(found.value, found.clusters, 0, 1)
-    return replace(found, low=min(found.low, low), high=max(found.high, high))
+    """Return the share of yes among answers in clusters, None without any; as `of_mean` of 0 and 1."""
+    return of_mean(answers, clusters, 0, 1)
 
 
 def of_mean_two_ways(
@@ -126,7 +121,8 @@ def of_mean_two_ways(
     """Return the mean of values in two kinds of clusters at once (people and pairs), None without any.
 
     Both are drawn again, each by itself, and a value counts as often as both together say (Owen, 2007,
-    "The pigeonhole bootstrap"), percentile method; `agreeing`, by the fewer of the two, where all agree.
+    "The pigeonhole bootstrap"), percentile method, but no end nearer than `agreeing` allows to the fewer of
+    the two.
 
     Args:
         rows, columns: the labels of n values. least, most: as in `of_mean`.
@@ -143,8 +139,19 @@ def of_mean_two_ways(
     draws = ratio(part, whole)
     draws = draws[np.isfinite(draws)]
     value, fewer = float(np.mean(values)), min(map(len, at))
-    ends = agreeing(value, fewer, least, most) if _has_no_width(draws) else np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, *map(float, ends), len(values), fewer)  # pyright: ignore[reportCallIssue]  # two ends
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (value, value)
+    return Estimate(value, *_no_nearer((low, high), value, fewer, least, most), len(values), fewer)
+
+
+def _no_nearer(
+    ends: tuple[float, float] | None, value: float, n: int, least: float, most: float
+) -> tuple[float, float]:
+    """Return the ends, none nearer than `agreeing` has them, or these where there are none."""
+    low, high = agreeing(value, n, least, most)
+    if ends is None:
+        return low, high
+    low, high = min(ends[0], low), max(ends[1], high)
+    return float(low if math.isfinite(low) else ends[0]), float(high if math.isfinite(high) else ends[1])
 
 
 def _drawn_again(rng: np.random.Generator, n: int) -> np.ndarray:

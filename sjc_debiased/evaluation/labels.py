@@ -26,6 +26,7 @@ from sjc_debiased.evaluation.intervals import Estimate, of_rate, percent
 from sjc_debiased.evaluation.success import FaceCount, count_faces
 from sjc_debiased.folder.checkpoints import state_digest
 from sjc_debiased.folder.runs import write_json
+from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.refusals import refusals
 from sjc_debiased.untrusted import read_json
 
@@ -98,7 +99,7 @@ def sheet(
         out: folder that gets the sheets; one that has a key already is refused.
         n: number of objects.
         seed: decides which runs, and their order.
-        device: cpu or cuda.
+        device: cpu, cuda or auto.
     """
     from sjc_debiased.evaluation.orbit import face_pictures
     from sjc_debiased.making.made import load_scene
@@ -107,6 +108,7 @@ def sheet(
 
     if (out / "key.json").exists():
         raise LabelError(f"a folder holds one set of sheets. {out} has one. Choose another folder.")
+    device = choose_machine(device).device
     runs = [r for r in collect(run_root) if r.face]
     if not runs:
         raise LabelError(f"labels need measured runs. {run_root} has none. Measure them first.")

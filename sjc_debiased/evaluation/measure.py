@@ -25,6 +25,7 @@ from sjc_debiased.folder.runs import METRICS, RunError, run_folders, sha256, wri
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.making.provenance import git_commit
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.pages.write import refresh_view
 from sjc_debiased.refusals import refusals
 
@@ -47,10 +48,8 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     """
     options, grid, denoiser = load_scene(folder, device)
     _check_known(folder, options["model"], parts, clip)
-    nets: dict[Part, Net] = {part: net for part, net in _NETS.items() if part in parts}
-    clip_folder = find_clip(clip) if "clip" in parts else None  # refused before the pictures
-    for net in nets.values():
-        load_lpips(net)
+    nets = _nets(parts)
+    clip_folder = reach(parts, clip)  # refused before the pictures
     cameras = metric_orbit(denoiser.size)
     images, opacity = pictures(grid, denoiser, cameras)
     found: dict[str, object] = {
@@ -94,6 +93,21 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     return found
 
 
+def reach(parts: Collection[Part], clip: str) -> Path | None:
+    """Return the folder of the CLIP, None where it does not measure; refuse what is out of reach.
+
+    Raises:
+        BackboneError: LPIPS's backbone is. MissingError: the CLIP is.
+    """
+    for net in _nets(parts).values():
+        load_lpips(net)
+    return find_clip(clip) if "clip" in parts else None
+
+
+def _nets(parts: Collection[Part]) -> dict[Part, Net]:
+    return {part: net for part, net in _NETS.items() if part in parts}
+
+
 def sharpness(images: Tensor) -> float:
     """Return the mean absolute difference of neighbouring pixels, in units of the image range [-1, 1]."""
     across = (images[..., 1:] - images[..., :-1]).abs().mean()
@@ -112,6 +126,7 @@ def main(
     skip: tuple[Part, ...] = (),
     clip: str = "menagerie",
     device: str = "cpu",
+    check: bool = False,
 ) -> None:
     """Measure of every finished run of a folder what was not measured yet.
 
@@ -120,9 +135,14 @@ def main(
         skip: what to leave out. The judge knows only the menagerie: skip success for other models. On a
             CPU the two parts of A-LPIPS with VGG take far longer than all the rest.
         clip: folder or hub name of the CLIP that compares images with prompts; menagerie: its own.
-        device: cpu or cuda, for the pictures, LPIPS and CLIP.
+        device: cpu, cuda or auto, for the pictures, LPIPS and CLIP.
+        check: only ask whether LPIPS's backbones and the CLIP are within reach, before runs are made.
     """
+    device = choose_machine(device).device
     clip = str(WEIGHTS / "clip") if clip == "menagerie" else clip
+    if check:
+        reach({*PARTS} - {*skip}, clip)
+        return
     finished = [f for f in run_folders(run_root) if RunReader(f).finished]
     if not finished:
         raise RunError(

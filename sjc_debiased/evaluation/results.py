@@ -48,6 +48,11 @@ def main(
             f"results need measured runs. {run_root} has none. Run `python -m "
             f"sjc_debiased.evaluation.measure {run_root}` first."
         )
+    if bool(study_key) != bool(answers):
+        raise ValueError(
+            "a user study's answers are read with its key. Only one of --study_key and --answers was given. "
+            "Give both, or neither."
+        )
     tally = None
     if study_key:
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])

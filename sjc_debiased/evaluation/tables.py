@@ -22,8 +22,8 @@ ABLATION = ("sjc", "score-only", "prompt-only", "static-low", "static-high", "ds
 PAIRS = (*((preset, "sjc") for preset in ABLATION[1:]), ("dsds", "prompt-only"), ("dsds", "dsds-preserved"))
 """What is compared; the last two: what clipping adds to prompt debiasing, and what removing words adds."""
 PAPER_VGG = {"sjc": "0.2054", "score-only": "0.1963", "dsds": "0.1940"}
-"""From the authors' own notebook, which calls them baseline, clip and clipmut; the cells of the published
-Table 1 are lost, AlexNet's and the preserved row's too."""
+"""From the authors' own notebook, which calls them baseline, clip and clipmut; that clip is score debiasing
+alone is inferred. The cells of the published Table 1 are lost, AlexNet's and the preserved row's too."""
 LIMITS_DEG = (180.0, MOST_DEG, 300.0)
 PAPER_SUCCESS = {"sjc": "29.3 %", "dsds": "68.3 %"}  # of 41 prompts, Table 3
 
@@ -143,7 +143,8 @@ def table_1(runs: list[Measured]) -> Table:
         "A-LPIPS is more consistent, or emptier, or more blurred: coverage (share of opaque pixels), "
         "sharpness (mean difference of neighbouring pixels) and the CLIP similarity of the prompt without "
         "a view tell these apart. The paper's numbers are for 70 prompts on Stable Diffusion, from the "
-        "authors' notebook and so in the published protocol. Presets with fewer objects had fewer prompts "
+        'authors\' notebook and so in the published protocol; that its "clip" is score-only, and not '
+        "dsds-preserved, is inferred. Presets with fewer objects had fewer prompts "
         "or seeds: the paired rows compare."
     )
     return Table("table_1", "Table 1: A-LPIPS", note, head, rows)
@@ -199,10 +200,11 @@ def table_3(runs: list[Measured], labelled: list[Labelled]) -> Table:
     head += ("paper: anywhere, by eye", "one face, in front", "in front, by eye", "no face")
     head += ("a face at the back", "faces × objects", "guess by CLIP")
     note = (
-        "Rates and differences with 95 % intervals over prompts: a BCa bootstrap, or what so many prompts "
-        f"can tell where they all agree. {several(rows)}The paper counted faces by eye, wherever they look, "
-        "on 41 prompts, on Stable Diffusion: the two columns before its own count the same. What is not by "
-        "eye is the verdict of the menagerie's judge (docs/menagerie_quality.md). A face over more than "
+        "Rates and differences with 95 % intervals over prompts: a BCa bootstrap, but none narrower than "
+        f"what so many prompts can tell where they all agree. {several(rows)}The paper counted faces by "
+        "eye, wherever they look, on 41 prompts, on Stable Diffusion: the two columns before its own count "
+        "the same. What is not by eye is the verdict of the menagerie's judge "
+        "(docs/menagerie_quality.md). A face over more than "
         f"{MOST_DEG:.0f}° is not one: table_3_limits has the rates for other limits. "
         f"{describe(labelled) or 'No object of these was labelled by eye.'} CLIP's guess is no measurement: "
         'where does "front view" fit better than side and back?'

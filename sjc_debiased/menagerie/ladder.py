@@ -10,7 +10,8 @@ Each rung starts the loop from less, and what fails on one need not be tried on 
 - `blurred`: from the truth averaged over cubes of 9 voxels. Fails: coarse shape does not lead to fine.
 - `scratch`: from the model's own start, the whole run. Fails: nothing leads to the coarse shape.
 
-All options of `run_sjc.py` hold, so that a setting is tried here before it is tried on objects.
+All options of `run_sjc.py` that make an object hold, so that a setting is tried here before it is tried on
+objects.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ from sjc_debiased.making.pictures import contact_sheet, write_png
 from sjc_debiased.menagerie.judge import Judge
 from sjc_debiased.menagerie.truth import FIT_STEPS, Truths, blur, creature_of
 from sjc_debiased.optimize import Scene, optimize_step
-from sjc_debiased.options.command import Options
+from sjc_debiased.options.command import OptionError, Options
+from sjc_debiased.options.config import Resolved, resolve
+from sjc_debiased.options.rules import check_others, require
 from sjc_debiased.proposals import sheet
 from voxnerf.grid import VoxelGrid
 from voxnerf.snapshot import take_snapshots, turn_cameras
 
 Rung = Literal["fit", "keep", "erased", "blurred", "scratch"]
 RUNGS: tuple[Rung, ...] = ("fit", "keep", "erased", "blurred", "scratch")
+_OTHERS = {
+    "run_root": "Write --out.",
+    **dict.fromkeys(("best_of", "dry_run", "resume", "mesh", "mesh_level", "mesh_faces"), "Leave it out."),
+    **dict.fromkeys(("mesh_texture", "turntable", "pack", "viewer", "tensorboard"), "Leave it out."),
+}
+"""The options of a run that make no other object here."""
 _BLUR_VOXELS = 9
 _N_FACES = 36
 _N_SHOWN = 8
@@ -89,14 +98,15 @@ def climb(o: LadderOptions) -> Iterator[Found]:
     from sjc_debiased.making.scene import build_scene
     from sjc_debiased.models.choose import choose_model, identify
     from sjc_debiased.models.machine import choose_machine
-    from sjc_debiased.options.config import resolve
 
     machine = choose_machine(o.run.machine.device, o.run.machine.precision)
-    choice = choose_model(o.run.basic.model, machine.device)
+    check_others(o.run, _OTHERS, "the ladder")
+    choice = choose_model(o.run.basic.model, machine.device, o.run.basic.lora)
     runs = resolve(o.run, choice.profile, choice.name, identify(choice, True))
+    _check(o, runs[0])
     creatures = [creature_of(run.prompt) for run in runs]
     prompts = [plan_prompts(run, choice, local_files_only=True) for run in runs]
-    denoiser = load_denoiser(machine, choice, local_files_only=True)
+    denoiser = load_denoiser(machine, choice, local_files_only=True, compiled=o.run.machine.compile)
     kernel = try_kernel(machine, o.run.machine.kernel, runs[0], denoiser).kernel
     judge, folder, all_found = Judge(), new_folder(o.out), []
     truths = Truths(denoiser, o.fit_steps)
@@ -121,6 +131,27 @@ def climb(o: LadderOptions) -> Iterator[Found]:
             yield found
         write_png(folder / f"{rung}.png", np.concatenate(rows))
         write_json(folder / "ladder.json", {"found": [asdict(found) for found in all_found]})
+
+
+def _check(o: LadderOptions, run: Resolved) -> None:
+    """Refuse what no rung can do, before anything is loaded.
+
+    Raises:
+        OptionError: says what.
+    """
+    mended = set(o.rungs) & {"keep", "erased", "blurred"}
+    require(
+        not mended or 0 <= o.mend_steps <= run.n_steps,
+        "--mend_steps",
+        f"0 to --n_steps, {run.n_steps}",
+        o.mend_steps,
+    )
+    require(o.fit_steps >= 1, "--fit_steps", "at least 1", o.fit_steps)
+    if run.viewing.light:
+        raise OptionError(
+            "the ladder compares a scene of the 2D model's own pictures with the truth. --preset "
+            f"{run.preset} is of RGB that is lit. Choose another."
+        )
 
 
 def optimize_all(scenes: list[Scene], denoiser: Denoiser, n_steps: int, rung: Rung) -> None:

@@ -47,6 +47,13 @@ def main(options: TrainingOptions) -> None:
     for part in (part for stage in options.stages for part in parts.get(stage, ())):
         if options.begin and not (options.begin / part).is_dir():
             raise SystemExit(f"--begin must hold weights. {options.begin} has no {part}. Leave it out.")
+    out = WEIGHTS if options.out is None else options.out
+    through = {"diffusion", "judge"} & {*options.stages}
+    if through and "autoencoder" not in options.stages and not (out / "vae").is_dir():
+        raise SystemExit(
+            f"--stages {' '.join(sorted(through))} learn what an autoencoder has encoded. {out} has no vae. "
+            "Add the stage autoencoder, or copy a vae there."
+        )
     from sjc_debiased.menagerie import (
         profile,
         report,
@@ -60,7 +67,6 @@ def main(options: TrainingOptions) -> None:
     from sjc_debiased.menagerie.dataset import album, bare
 
     o = options
-    out = WEIGHTS if o.out is None else o.out
     out.mkdir(parents=True, exist_ok=True)
     profile.write(out)
     if {*o.stages} - {"masked_lm", "report"}:

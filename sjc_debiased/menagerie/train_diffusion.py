@@ -225,8 +225,8 @@ def _balls_seen(truths: list[dict], work: Path) -> torch.Tensor:
 
 
 def _latents(images: np.ndarray, vae: AutoencoderTiny, work: Path, of: str) -> torch.Tensor:
-    """Return the photos' latents, float16, cached under the scaling factor of the autoencoder."""
-    cache = work / f"latents_{of}_{vae.config.scaling_factor:.9f}.pt"
+    """Return the photos' latents, float16, cached by their number and the autoencoder's scaling factor."""
+    cache = work / f"latents_{of}_{len(images)}_{vae.config.scaling_factor:.9f}.pt"
     if not cache.exists():
         vae.to(device()).eval()
         batches = [

@@ -99,8 +99,9 @@ def _choose(wanted: str, device: str) -> Choice:
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:
-    """Return what tells the weights of a model apart (`fingerprint_of`), whatever it is."""
-    return fingerprint_of(location, pipeline_of(location), local_files_only)
+    """Return what tells the weights of a model apart (`fingerprint_of`), its own language model's too."""
+    beside = (profile_of(location).masked_lm,)
+    return fingerprint_of(location, pipeline_of(location), local_files_only, beside)
 
 
 def identify(choice: Choice, local_files_only: bool = False) -> str:

@@ -11,12 +11,16 @@ from sjc_debiased.models.files import Pipeline
 
 OUT_OF_REACH = "out of reach"
 _MIB = 2**20
-_MASKED_LM = "mlm"  # beside the parts of the pipeline, in a folder that has its own
 _USED = (".safetensors", ".json", ".model")
 
 
-def fingerprint_of(location: str, pipeline: Pipeline, local_files_only: bool = False) -> str:
+def fingerprint_of(
+    location: str, pipeline: Pipeline, local_files_only: bool = False, beside: tuple[str, ...] = ()
+) -> str:
     """Return what tells a model's weights apart, without reading all of them.
+
+    Args:
+        beside: what counts in a folder beside the pipeline's parts, where it is there.
 
     A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
     file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
@@ -34,9 +38,9 @@ def fingerprint_of(location: str, pipeline: Pipeline, local_files_only: bool = F
             return listing(location).revision
         except MissingError:
             return OUT_OF_REACH
-    parts = (*pipeline.parts, _MASKED_LM)
-    used = sorted(p for part in parts for p in (place / part).rglob("*") if p.suffix in _USED)
-    files = {path.relative_to(place).as_posix(): path for path in used}
+    parts = (*pipeline.parts, *beside)
+    used = sorted({p for part in parts for p in (place / part).rglob("*") if p.suffix in _USED})
+    files = {path.relative_to(place).as_posix(): path for path in used if path.is_relative_to(place)}
     if pipeline.reads_ahead:
         kept = "text_encoder/config.json"
         files = {n: path for n, path in files.items() if n == kept or not n.startswith("text_encoder/")}

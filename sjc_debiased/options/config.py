@@ -162,11 +162,12 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
     if form == "paas":
         return told | {"weighting": None}
     weighting = numbers.get("weighting", "sds")
+    require(
+        o.var_red is not False, "--var_red", f"True with --guidance_form {form} (False is SJC's)", o.var_red
+    )
     if form == "sds":
         return told | {"weighting": weighting}
-    no_render = "True with --guidance_form vsd, which subtracts no render"
     kind, lr = o.vsd_model or "lora", _VSD_LR if o.vsd_lr is None else o.vsd_lr
-    require(o.var_red is not False, "--var_red", no_render, o.var_red)
     require(lr > 0 and math.isfinite(lr), "--vsd_lr", "finite and positive", lr)
     if kind == "lora" and find_spec("peft") is None:
         raise OptionError(

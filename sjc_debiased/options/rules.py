@@ -8,7 +8,7 @@ from operator import lt
 from typing import Any
 
 from prompts.words import split_words
-from sjc_debiased.options.command import MethodOptions, OptionError
+from sjc_debiased.options.command import Basic, MethodOptions, OptionError, Options
 
 _MOST_VOXELS = 512
 _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
@@ -76,6 +76,27 @@ def check_removal(prompts: Sequence[str], o: MethodOptions, removes: bool) -> No
             f"--keep takes words of the prompt, each by itself. No prompt has {absent[0]!r} as a word. "
             f"Take some of {', '.join(sorted(there))}."
         )
+
+
+def check_others(run: Options, remedies: Mapping[str, str], who: str) -> None:
+    """Refuse the options of a run that another command does without.
+
+    Args:
+        remedies: by option, what to do. who: the command, as a sentence begins with it.
+
+    Raises:
+        OptionError: one of them was given.
+    """
+    given, plain = (
+        vars(o.basic) | vars(o.method) | vars(o.mesh) | vars(o.machine) | vars(o.watch)
+        for o in (run, Options(Basic(prompt=())))
+    )
+    for name, remedy in remedies.items():
+        if given[name] != plain[name]:
+            raise OptionError(
+                f"{who} takes every option of a run but --{', --'.join(remedies)}. It was given --{name}. "
+                f"{remedy}"
+            )
 
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:

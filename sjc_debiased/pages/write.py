@@ -14,6 +14,7 @@ def refresh_view(folder: Path) -> None:
     """Write a run's page as the run is now; a stage within a run, which has no options, has no page."""
     if not (folder / OPTIONS).exists():
         return
+    folder = folder.absolute()  # "." has neither a name nor a parent
     from sjc_debiased.pages.view import write_view
 
     or_warn(str(folder / VIEW), lambda: write_view(folder))
@@ -33,6 +34,7 @@ def refresh_all(folder: Path) -> None:
     """Write the page of a run that has ended, the gallery, and the pages that show it; as `refresh_view`."""
     if not (folder / OPTIONS).exists():
         return
+    folder = folder.absolute()
     from sjc_debiased.gallery import write_gallery
     from sjc_debiased.pages.view import partners
 

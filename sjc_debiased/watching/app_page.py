@@ -74,10 +74,10 @@ def build_page(maker: PairMaker) -> gr.Blocks:
         said = gr.Textbox(label="what happens", lines=2, max_lines=8, interactive=False)
         shown = _boxes()
 
-        def pair(prompt: str, steps: float, seed: float, request: gr.Request) -> Iterator[tuple]:
+        def pair(prompt: str, steps: float, seed: float | None, request: gr.Request) -> Iterator[tuple]:
             stop = running[str(request.session_hash)] = threading.Event()
             try:
-                for text, *values in _grow(maker, prompt, int(steps), int(seed), stop):
+                for text, *values in _grow(maker, prompt, int(steps), int(seed or 0), stop):
                     yield text, *(gr.update(value=value, visible=value is not None) for value in values)
             finally:
                 running.pop(str(request.session_hash), None)
