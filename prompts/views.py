@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 VIEWS: tuple[str, ...] = ("front", "side", "back", "top")
+VIEW_AZIMUTHS_DEG = {"front": 0.0, "side": 90.0, "back": 180.0}
 TOP_ABOVE_DEG = math.degrees(math.asin(2 / 3))  # 41.81; SJC: pre-warp polar angle below 30 degrees
 
 

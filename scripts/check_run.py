@@ -24,7 +24,6 @@ from voxnerf.snapshot import turn_cameras
 LEAST_IOU = 0.7  # 0.94 for a clean object, 0.37 for one in fog
 MOST_COLOR_ERROR = 25  # of 255, mean over the object: 7 for a clean object
 MOST_OPEN = 0.005  # of the edges
-N_FRAMES = 72
 
 
 def check(root: Path) -> None:
@@ -34,7 +33,7 @@ def check(root: Path) -> None:
     result, n_steps = run.result, run.options["n_steps"]
     assert [row["step"] for row in run.stats()] == list(range(n_steps)), "a line per step"
     frames = iio.imread(run.turntable, plugin="FFMPEG")
-    assert len(frames) == N_FRAMES, "a whole turn"
+    assert len(frames) % 24 == 0 < len(frames), "a whole turn"
     assert frames.std() > 5, "that shows something"
     assert "error" not in result["mesh"], result["mesh"].get("error")
     _, grid, denoiser = load_scene(folder)

@@ -10,7 +10,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import GALLERY, VIEW, RunError, run_folders
+from sjc_debiased.folder.runs import (
+    FIXED_AZIMUTHS,
+    GALLERY,
+    PREVIEW_PANELS,
+    SHEET_VIEWS,
+    VIEW,
+    RunError,
+    run_folders,
+)
 from sjc_debiased.pages import write_page
 from sjc_debiased.pages.chosen import Place, places_of
 from sjc_debiased.pages.state import STATES, state_of
@@ -19,9 +27,9 @@ from sjc_debiased.refusals import refusals
 _MOST_CHARACTERS = 240
 _SEARCHED_CHARACTERS = 2000
 _OURS = "<title>All runs</title>"  # of `templates/gallery.html`
-_SHEET = (8, 2)
-_PANELS = (5, 1)
-_FIXED = (4, 1)
+_SHEET = (SHEET_VIEWS, 2)
+_PANELS = (len(PREVIEW_PANELS), 1)
+_FIXED = (len(FIXED_AZIMUTHS), 1)
 """Columns and rows of the pictures, of which a card shows the first."""
 
 

@@ -20,6 +20,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from prompts.views import VIEW_AZIMUTHS_DEG
 from sjc_debiased.denoiser import Conditioning, Denoiser
 from sjc_debiased.score import perturb
 from sjc_debiased.seeing import picture_of
@@ -29,7 +30,6 @@ from voxnerf.snapshot import TURN_ELEVATION_DEG, to_u8
 
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
 GUIDANCES = (1.0, 8.0, 30.0)
-VIEW_AZIMUTHS_DEG = {"front": 0.0, "side": 90.0, "back": 180.0}
 
 
 @runtime_checkable

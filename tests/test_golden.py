@@ -11,7 +11,7 @@ from sjc_debiased.guidance.paas import PAAS
 from sjc_debiased.optimize import Scene, Settings, make_optimizer, optimize
 from sjc_debiased.schedules import ClipSchedule
 from tests.kernels import KERNELS, on
-from voxnerf.cameras import Camera, sample_sjc_cameras, sjc_spiral
+from voxnerf.cameras import Camera, sample_sjc_cameras
 from voxnerf.grid import GridConfig, VoxelGrid
 from voxnerf.render import render
 
@@ -103,8 +103,3 @@ def test_view_prefixes_of_the_training_cameras(golden):
     cameras = sample_sjc_cameras(2000, 64, np.random.RandomState(5))
     prefixes = [SJC_VIEWS.prefixes[SJC_VIEWS.view(c.azimuth_deg, c.elevation_deg)] for c in cameras]
     assert prefixes == golden("cameras")["prefix"].tolist()
-
-
-def test_spiral(golden):
-    ours = [c.c2w for c in sjc_spiral(100, 64)]
-    np.testing.assert_allclose(ours, golden("cameras")["spiral"], atol=1e-12)

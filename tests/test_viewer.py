@@ -309,6 +309,7 @@ def test_nothing_that_is_extra_is_imported_before_it_is_asked_for():
             "--viewer needs the package viser. It is not installed. Install it: pip install v",
         ),
         (("--tensorboard",), "--tensorboard needs the package tensorboard. It is not installed."),
+        (("--viewer_host", "0.0.0.0"), "--viewer_host belongs to --viewer. It is 0.0.0.0 without it."),
     ],
 )
 def test_an_extra_that_is_missing_is_named_before_any_work(command, monkeypatch, capsys, arguments, says):

@@ -1,4 +1,4 @@
-"""Cameras: the training distributions of SJC and DreamFusion, SJC's evaluation spiral, and orbits.
+"""Cameras: the training distributions of SJC and DreamFusion, and orbits.
 
 World: right-handed, y up, the object at the origin with its front towards -x. A camera looks down its
 own -z axis, with +x right and +y up. Source: Score Jacobian Chaining (arXiv:2212.00774) and its code; of
@@ -169,18 +169,6 @@ def sample_dreamfusion_camera(
     target, up = _SHAKEN_TARGET * rng.standard_normal(3), _SHAKEN_UP * rng.standard_normal(3)
     camera = make_camera(eye, fov_deg, size, size, azimuth_deg, target, up + [0.0, 1.0, 0.0])
     return replace(camera, elevation_deg=float(elevation_deg))
-
-
-def sjc_spiral(n: int, size: int, radius: float = SJC_RADIUS, rounds: int = 3) -> list[Camera]:
-    """Return SJC's evaluation path: `rounds` turns from above down to the horizon, back view last."""
-    cameras = []
-    for i in range(n):
-        ratio = (i + 1) / n
-        theta = 2 * np.pi * rounds * ratio
-        rho = max(radius * np.sin(ratio * np.pi / 2), 0.5)
-        eye = np.array([rho * np.cos(theta), radius * (1 - ratio), rho * np.sin(theta)])
-        cameras.append(make_camera(eye, SJC_FOV_DEG, size, size, 180.0 - np.rad2deg(theta)))
-    return cameras
 
 
 def orbit(n: int, size: int, elevation_deg: float, **lens: float) -> list[Camera]:

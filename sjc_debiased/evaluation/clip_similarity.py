@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prompts.hub import download_command, gather
 from prompts.quiet import quiet
+from prompts.views import VIEW_AZIMUTHS_DEG
 from voxnerf.snapshot import to_u8
 
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
@@ -22,7 +23,6 @@ CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 PATTERNS = ("*.json", "merges.txt", "model.safetensors")
 """What `hf download --include` takes to fetch no more than this needs: 605 MB."""
 WEIGHTS_FILE = "model.safetensors"
-TURNS = {"front": 0.0, "side": 90.0, "back": 180.0}
 _ARC_DEG = 45.0
 
 
@@ -54,7 +54,7 @@ class AzimuthCurves:
 def _off(azimuth_deg: float, view: str) -> float:
     """Return the angle to the middle of a view; a side has two."""
     turned = abs((azimuth_deg + 180.0) % 360.0 - 180.0)
-    return abs(turned - TURNS[view])
+    return abs(turned - VIEW_AZIMUTHS_DEG[view])
 
 
 def find_clip(name: str, local_files_only: bool = False) -> Path:
@@ -139,7 +139,7 @@ def azimuth_curves(
     writes them, whatever it sent itself.
 
     Args:
-        images: [n, 3, h, w] in [-1, 1]. view_prompts: by view, for the views of `TURNS`.
+        images: [n, 3, h, w] in [-1, 1]. view_prompts: by view, for the views of `VIEW_AZIMUTHS_DEG`.
     """
-    table = similarities(images, [*(view_prompts[v] for v in TURNS), prompt], name, device)
-    return AzimuthCurves(azimuth_deg, {v: table[:, i] for i, v in enumerate(TURNS)}, table[:, -1])
+    table = similarities(images, [*(view_prompts[v] for v in VIEW_AZIMUTHS_DEG), prompt], name, device)
+    return AzimuthCurves(azimuth_deg, {v: table[:, i] for i, v in enumerate(VIEW_AZIMUTHS_DEG)}, table[:, -1])

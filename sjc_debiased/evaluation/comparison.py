@@ -15,10 +15,11 @@ from sjc_debiased.evaluation.figures import Figure, course, strip, write_caption
 from sjc_debiased.evaluation.intervals import NONE, number, percent
 from sjc_debiased.evaluation.tables import Table, faces, of_those, several
 from sjc_debiased.making.pictures import write_jpeg
+from sjc_debiased.options.frameworks import SDS_TIMESTEPS
 from sjc_debiased.options.presets import PresetName
 
 _LATENT, _PIXEL = "a latent model (--model menagerie, sd15)", "a pixel model (--model DeepFloyd/IF-I-XL-v1.0)"
-_RANGE = ("--timesteps", "20", "981")
+_RANGE = ("--timesteps", *SDS_TIMESTEPS)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from prompts.views import DSDS_VIEWS
+from prompts.views import DSDS_VIEWS, VIEW_AZIMUTHS_DEG
 from sjc_debiased.evaluation.a_lpips import Net, a_lpips, find_backbone, load_lpips
-from sjc_debiased.evaluation.clip_similarity import CLIP, TURNS, WEIGHTS_FILE, azimuth_curves, find_clip
+from sjc_debiased.evaluation.clip_similarity import CLIP, WEIGHTS_FILE, azimuth_curves, find_clip
 from sjc_debiased.evaluation.orbit import face_pictures, metric_orbit, pictures, spiral_order
 from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.folder.reader import RunReader
@@ -68,15 +68,15 @@ def measure(folder: Path, parts: Collection[Part], clip: str, device: str = "cpu
     if clip_folder:
         azimuth = np.array([c.azimuth_deg for c in cameras])
         prompt = options["prompt"]
-        texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in TURNS}
+        texts = {view: DSDS_VIEWS.prompt(view, prompt) for view in VIEW_AZIMUTHS_DEG}
         curves = azimuth_curves(images, azimuth, texts, prompt, clip, device)
         found["clip_model"] = _name(clip)
         found["clip_weights"] = _digest(clip_folder / WEIGHTS_FILE)
         found["clip"] = {
             "plain": float(curves.plain.mean()),
-            "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in TURNS},
-            "peak_off_deg": {v: curves.peak_deg(v) for v in TURNS},
-            "margin": {v: curves.margin(v) for v in TURNS},
+            "similarity": {v: [round(float(x), 5) for x in curves.similarity[v]] for v in VIEW_AZIMUTHS_DEG},
+            "peak_off_deg": {v: curves.peak_deg(v) for v in VIEW_AZIMUTHS_DEG},
+            "margin": {v: curves.margin(v) for v in VIEW_AZIMUTHS_DEG},
         }
     if "success" in parts:
         from sjc_debiased.menagerie.judge import Judge
@@ -141,7 +141,7 @@ def main(
     device = choose_machine(device).device
     clip = str(WEIGHTS / "clip") if clip == "menagerie" else clip
     if check:
-        reach({*PARTS} - {*skip}, clip)
+        reach([part for part in PARTS if part not in skip], clip)
         return
     finished = [f for f in run_folders(run_root) if RunReader(f).finished]
     if not finished:

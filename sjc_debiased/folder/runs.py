@@ -42,6 +42,7 @@ PARTIAL = ".partial-"
 
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
 FIXED_AZIMUTHS = (0, 90, 180, 270)
+SHEET_VIEWS = 8
 """What the pictures in `PREVIEWS` show, from left to right: a preview, and the object from fixed views."""
 
 KEPT_CHECKPOINTS = 2

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Denoiser
-from sjc_debiased.folder.runs import FIXED_AZIMUTHS, PREVIEW_PANELS, atomic
+from sjc_debiased.folder.runs import FIXED_AZIMUTHS, PREVIEW_PANELS, SHEET_VIEWS, atomic
 from sjc_debiased.optimize import Step
 from sjc_debiased.seeing import decoder_of, looking_size
 from voxnerf.field import BACKGROUND_DIST, Field
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 _TURNTABLE_SECONDS = 3
 _FIXED_PIXELS = 256
-_SHEET_VIEWS = 8
-_MAGNITUDE_ROWS = 8
+_MAGNITUDE_COLUMNS = 8
 _MOST_PIXELS = 2**26
 _LEAST_LETTERS = 12  # pixels
 
@@ -97,7 +96,7 @@ def save_score_magnitude(path: Path, previews: list[Path]) -> None:
 
     Columns run in time; rows are the render, the magnitude of its score, and that after clipping.
     """
-    picks = np.linspace(0, len(previews) - 1, min(_MAGNITUDE_ROWS, len(previews))).round().astype(int)
+    picks = np.linspace(0, len(previews) - 1, min(_MAGNITUDE_COLUMNS, len(previews))).round().astype(int)
     columns = []
     for i in picks:
         panels = np.split(read_picture(previews[i]), len(PREVIEW_PANELS), axis=1)
@@ -111,7 +110,7 @@ def contact_sheet(turn: Sequence[Snapshot]) -> np.ndarray:
     Args:
         turn: a multiple of 8 views around the object.
     """
-    views = turn[:: len(turn) // _SHEET_VIEWS]
+    views = turn[:: len(turn) // SHEET_VIEWS]
     opacities = []
     for view in views:
         gray = (view.opacity * 255).astype(np.uint8)

@@ -13,10 +13,12 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BertTokenizerFast, CLIPTokenizer, T5Tokenizer  # pyright: ignore[reportAttributeAccessIssue]  # lazy
 
+from prompts import debias
+from prompts.masked_lm import GAP
 from sjc_debiased.menagerie.captions import known_words
 
 CONTEXT = 24
-SENTENCE = "This image is depicting a"  # D-SDS App. C.3
+SENTENCE = debias.SENTENCE.partition(GAP)[0].rstrip()
 
 
 def clip_tokenizer() -> CLIPTokenizer:

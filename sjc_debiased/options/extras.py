@@ -51,6 +51,11 @@ def check_watching(options: WatchOptions, pack: int) -> None:
     """
     if options.tensorboard:
         check_extra("--tensorboard", "tensorboard")
+    if options.viewer_host != WatchOptions.viewer_host and not options.viewer:
+        raise OptionError(
+            f"--viewer_host belongs to --viewer. It is {options.viewer_host} without it. Add --viewer, or "
+            "leave it out."
+        )
     if options.viewer:
         check_extra("--viewer", "viser")
         check_address("--viewer_host", options.viewer_host)

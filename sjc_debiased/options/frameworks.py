@@ -7,6 +7,7 @@ from typing import Any
 from sjc_debiased.options.presets import FrameworkName
 from sjc_debiased.options.profiles import Profile
 
+SDS_TIMESTEPS = ("20", "981")  # 0.02 to 0.98 of 1,000, both ends in
 _DREAMFUSION: dict[str, Any] = {
     "cameras": "dreamfusion",
     "light": "dreamfusion",
@@ -20,7 +21,7 @@ _DREAMFUSION: dict[str, Any] = {
     "sparsity_weight": 1.0,
     "guidance_form": "sds",
     "weighting": "sds",
-    "timesteps": ("20", "981"),
+    "timesteps": SDS_TIMESTEPS,
 }
 FRAMEWORKS: dict[FrameworkName, dict[str, Any]] = {
     "dreamfusion-sd": _DREAMFUSION | {"highest_deg": 45.0},
