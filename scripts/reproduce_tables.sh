@@ -8,7 +8,7 @@
 # More options go to run_prompts.sh; presets, prompts and the folder of the runs are set here.
 # With Stable Diffusion: scripts/reproduce_tables.sh --model sd15 --suite dsds70
 # The same command goes on where it stopped. Results go to results/MODEL-SUITE/ (with --n_steps N to
-# results/MODEL-SUITE-Nsteps/), over what is there; labels in results/MODEL-SUITE/labels are counted in if they are of these
+# results/MODEL-SUITE-Nsteps/), over what is there; labels in results/MODEL-SUITE/labels* are counted in if they are of these
 # very objects.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -78,10 +78,11 @@ sweep --presets static-low,static-high --limit 12
 "${measure[@]}"
 results() { python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "$@"; }
 
-labels=results/$name/labels code=0
-if [ -e "$labels/labels.json" ]; then results --labels "$labels" || code=$?; else results; fi
+labels=() code=0
+for found in "results/$name"/labels*/labels.json; do if [ -e "$found" ]; then labels+=("${found%/labels.json}"); fi; done
+if [ ${#labels[@]} -gt 0 ]; then results --labels "${labels[@]}" || code=$?; else results; fi
 if [ "$code" -eq 2 ]; then
-  echo "The tables are made without $labels." >&2
+  echo "The tables are made without ${labels[*]}." >&2
   results
 elif [ "$code" -ne 0 ]; then
   exit "$code"

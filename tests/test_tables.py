@@ -115,11 +115,11 @@ def test_labels_of_an_older_key_get_their_prompts_from_the_runs(run_root, tmp_pa
     rows = [{"run": r.identity, "preset": r.preset, "judged": None, "judged_success": None} for r in runs]
     write_json(tmp_path / "key.json", {"rows": rows})
     write_json(tmp_path / "labels.json", ["11000001"] * 4)
-    results.main(run_root, tmp_path / "out", labels=tmp_path)
+    results.main(run_root, tmp_path / "out", labels=(tmp_path,))
     assert "100 % [16, 100] of 4" in (tmp_path / "out/tables/table_3.md").read_text()
     write_json(tmp_path / "key.json", {"rows": [rows[0] | {"run": "another"}, *rows[1:]]})
     with pytest.raises(ValueError, match="has 1 objects that are not"):
-        results.main(run_root, tmp_path / "out", labels=tmp_path)
+        results.main(run_root, tmp_path / "out", labels=(tmp_path,))
 
 
 @pytest.mark.parametrize("given", [{"answers": ("a.json",)}, {"study_key": "key.json"}])
@@ -142,12 +142,14 @@ def test_labels_do_not_count_for_objects_that_were_made_anew(run_root, tmp_path)
 
     def results_with(**more):
         write_json(tmp_path / "key.json", {"rows": [row | more]})
-        results.main(run_root, tmp_path / "out", labels=tmp_path)
+        results.main(run_root, tmp_path / "out", labels=(tmp_path,))
 
     mine = state_digest(run.folder)
     judged = [p > 0.5 for p in sees]
     results_with(judged=judged, state=mine)
     results_with(judged=judged)
+    with pytest.raises(ValueError, match="1 that were labelled in a folder before it"):
+        results.main(run_root, tmp_path / "out", labels=(tmp_path, tmp_path))
     save_checkpoint(run.folder, 4, {"field": torch.ones(3)})
     for other in ({"judged": judged, "state": mine}, {"judged": [True] * 8}):
         with pytest.raises(ValueError, match="1 of 1 were made anew since, with the same options"):

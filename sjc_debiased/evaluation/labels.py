@@ -12,7 +12,7 @@ The same sheets give the success rate by eye of a model that has no judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from operator import attrgetter
@@ -61,8 +61,9 @@ class Labelled:
 
     def is_of(self, run: Measured) -> bool:
         """Return whether it is the very object of a run with these options, as far as the key can tell."""
-        if self.state is not None:
-            return self.state == state_digest(run.folder)
+        state = state_digest(run.folder)
+        if None not in (self.state, state):
+            return self.state == state
         return self.judged is None or self.judged == _judged(run)
 
     @property
@@ -153,28 +154,34 @@ def read_labels(folder: Path) -> list[Labelled]:
         ) from error
 
 
-def of_runs(objects: list[Labelled], runs: list[Measured], folder: Path) -> list[Labelled]:
-    """Return the labelled objects with their prompts, which older keys lack.
-
-    Args:
-        folder: where the labels are, for the error.
+def of_runs(folders: Sequence[Path], runs: list[Measured]) -> list[Labelled]:
+    """Return the labelled objects of folders with their prompts, which older keys lack.
 
     Raises:
-        LabelError: an object is none of these runs', or was made anew since it was labelled.
+        LabelError: an object is none of these runs', was made anew since it was labelled, or is there twice.
     """
     run_of = {run.identity: run for run in runs}
-    if strangers := {o.run for o in objects} - run_of.keys():
-        raise LabelError(
-            f"labels must be of the runs in the results. {folder} has {len(strangers)} objects that are not, "
-            "or were made with other options. Name the labels of these runs."
-        )
-    if n := sum(not o.is_of(run_of[o.run]) for o in objects):
-        raise LabelError(
-            f"labels count for the very objects that were looked at. Of {folder} {n} of {len(objects)} were "
-            "made anew since, with the same options. Leave --labels out, or label these: `python -m "
-            "sjc_debiased.evaluation.labels sheet RUNS LABELS`."
-        )
-    return [replace(o, prompt=run_of[o.run].prompt) for o in objects]
+    found: dict[str, Labelled] = {}
+    for folder in folders:
+        objects = read_labels(folder)
+        if strangers := {o.run for o in objects} - run_of.keys():
+            raise LabelError(
+                f"labels must be of the runs in the results. {folder} has {len(strangers)} objects that are "
+                "not, or were made with other options. Name the labels of these runs."
+            )
+        if n := sum(not o.is_of(run_of[o.run]) for o in objects):
+            raise LabelError(
+                f"labels count for the very objects that were looked at. Of {folder} {n} of {len(objects)} "
+                "were made anew since, with the same options. Leave --labels out, or label these: `python -m "
+                "sjc_debiased.evaluation.labels sheet RUNS LABELS`."
+            )
+        if twice := found.keys() & {o.run for o in objects}:
+            raise LabelError(
+                f"an object counts once. {folder} has {len(twice)} that were labelled in a folder before it. "
+                "Leave one of them out."
+            )
+        found |= {o.run: replace(o, prompt=run_of[o.run].prompt) for o in objects}
+    return [*found.values()]
 
 
 def rate_by_eye(objects: list[Labelled], preset: str, holds: Callable[[FaceCount], bool]) -> Estimate | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sjc_debiased.evaluation.collect import Measured, collect
 from sjc_debiased.evaluation.examples import examples
 from sjc_debiased.evaluation.figures import STRIP_PROMPTS, Figure, write_figures
-from sjc_debiased.evaluation.labels import of_runs, read_labels
+from sjc_debiased.evaluation.labels import of_runs
 from sjc_debiased.evaluation.objects import OBJECTS, objects_csv
 from sjc_debiased.evaluation.study import count, read_answers
 from sjc_debiased.evaluation.tables import Table, table_1, table_2, table_3, table_3_limits, table_5
@@ -32,7 +32,7 @@ def main(
     out: tyro.conf.Positional[Path] = Path("results"),
     study_key: Path | None = None,
     answers: tuple[Path, ...] = (),
-    labels: Path | None = None,
+    labels: tuple[Path, ...] = (),
 ) -> None:
     """Write `tables/` (of presets, and of every object), `figures/` and `report.html`.
 
@@ -40,7 +40,7 @@ def main(
         run_root: parent of measured run folders.
         out: folder that gets the results.
         study_key: `key.json` of a user study. answers: its files of answers.
-        labels: folder of labelled sheets (`python -m sjc_debiased.evaluation.labels`).
+        labels: folders of labelled sheets (`python -m sjc_debiased.evaluation.labels`).
     """
     runs = collect(run_root)
     if not runs:
@@ -59,7 +59,7 @@ def main(
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
     made_by = made_by_words(runs, _command(run_root, out, study_key, answers, labels))
-    labelled = of_runs(read_labels(labels), runs, labels) if labels else []
+    labelled = of_runs(labels, runs)
     by_faces = [table(runs, labelled) for table in (table_3, table_3_limits)]
     tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:
@@ -77,12 +77,12 @@ def shown(path: Path) -> str:
 
 
 def _command(
-    run_root: Path, out: Path, study_key: Path | None, answers: tuple[Path, ...], labels: Path | None
+    run_root: Path, out: Path, study_key: Path | None, answers: tuple[Path, ...], labels: tuple[Path, ...]
 ) -> str:
     """Return the command that makes the files, without the places of a machine."""
     words = ["python", "-m", "sjc_debiased.evaluation.results", shown(run_root), shown(out)]
     words += ["--study_key", shown(study_key), "--answers", *map(shown, answers)] if study_key else []
-    words += ["--labels", shown(labels)] if labels else []
+    words += ["--labels", *map(shown, labels)] if labels else []
     return shlex.join(words)
 
 
