@@ -186,8 +186,8 @@ def test_several_differences_are_said_to_be_several(run_root):
     for number, preset in enumerate(("static-low", "static-high"), 12):
         made_up_run(run_root, number, "a cat", preset, 0, success=False)
     for table in (table_1(collect(run_root)), table_3(collect(run_root), [])):
-        assert "The 3 paired differences of a column are not corrected for being 3" in table.note
-        assert "judge each at 98.3%" in table.note
+        assert "The 5 paired differences of a column are not corrected for being 5" in table.note
+        assert "judge each at 99.0%" in table.note
 
 
 def test_results_are_the_same_bytes_again_and_escape_what_they_show(run_root, tmp_path, monkeypatch):
