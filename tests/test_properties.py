@@ -43,6 +43,9 @@ values = st.recursive(
 )
 maybe_number = st.none() | numbers
 
+ANSWERS = json.loads((Path(__file__).parent / "faults/seeds/answers/plain.json").read_text(encoding="utf-8"))
+CHOICE = ANSWERS["choices"][0]
+
 
 def written(path: Path, content: object) -> Path:
     """Write bytes as they are and anything else as JSON."""
@@ -173,6 +176,7 @@ def test_profiles_load_or_are_refused(tmp_path, content):
                             "pair": st.integers(-1, 3) | values,
                             "question": st.sampled_from(["form", "prompt"]) | values,
                             "choice": st.sampled_from(["above", "below"]) | values,
+                            "above": st.integers(0, 2) | values,
                         }
                     ),
                     max_size=3,
@@ -182,13 +186,20 @@ def test_profiles_load_or_are_refused(tmp_path, content):
     )
 )
 @example(b"[" * 100_000)
+@example(ANSWERS)
+@example(ANSWERS | {"choices": [CHOICE | {"pair": -1}]})
+@example(ANSWERS | {"choices": [CHOICE | {"choice": "beside"}]})
+@example(ANSWERS | {"choices": [CHOICE, CHOICE]})
 def test_answers_load_or_are_refused(tmp_path, content):
     path = written(tmp_path / "answers.json", content)
     try:
         answer = read_answers(path)
     except StudyError:
+        assert content != ANSWERS
         return
-    assert all(c["choice"] in ("above", "below") and c["pair"] >= 0 for c in answer["choices"])
+    choices = answer["choices"]
+    assert all(c["choice"] in ("above", "below") and c["pair"] >= 0 and c["above"] in (0, 1) for c in choices)
+    assert len({(c["pair"], c["question"]) for c in choices}) == len(choices)
 
 
 @CASES
@@ -211,10 +222,26 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(tmp_path, at, value
 
 
 @CASES
-@given(st.one_of(st.binary(max_size=60), values))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        values,
+        st.fixed_dictionaries(
+            {"resolved": values | st.dictionaries(st.sampled_from(["n_steps", "lr"]), values)}
+        ),
+    )
+)
+@example({"resolved": {"n_steps": 5, "lr": None}})
+@example({"resolved": {"n_steps": True}})
 def test_options_files_are_read_or_passed_over(tmp_path, content):
     written(tmp_path / "options.json", content)
-    saved_options(tmp_path)
+    resolved = content.get("resolved") if isinstance(content, dict) else None
+    options = saved_options(tmp_path)
+    if isinstance(resolved, dict) and type(resolved.get("n_steps")) is int:
+        assert options.keys() >= resolved.keys()
+        assert (options["n_steps"], options["schedule_steps"]) == (resolved["n_steps"],) * 2
+    else:
+        assert options is None
 
 
 @CASES
@@ -232,9 +259,14 @@ def test_every_prompt_becomes_a_safe_part_of_a_path(prompt):
 
 
 @CASES
-@given(st.text(max_size=60))
+@given(st.text(max_size=60) | st.text("aBé1,;:.&+-– '", max_size=30))
 def test_words_are_found_in_their_text(prompt):
-    assert all(w.text and w.text == w.text.lower() for w in split_words(prompt))
+    words = split_words(prompt)
+    assert words or not any(character.isalnum() for character in prompt)
+    for word in words:
+        span = prompt[word.start : word.end].lower()
+        assert word.text
+        assert word.text in span or (word.text == "and" and {"&", "+"} & {*span})
 
 
 @CASES
