@@ -23,7 +23,7 @@ from sjc_debiased.guidance.vsd import VSD
 from sjc_debiased.making import by_hand
 from sjc_debiased.options import extras
 from sjc_debiased.schedules import ClipSchedule
-from sjc_debiased.watching.viewer_pictures import camera_of, opencv_pose, surface_at
+from sjc_debiased.watching.viewer_pictures import camera_of, densities, opencv_pose, surface_at
 from tests.measured_runs import made_up_run
 from tests.test_contracts import CHANNELS, SIZE
 from tests.watched_runs import Guided, changeable_scene, make_run, same_bits
@@ -81,6 +81,7 @@ def test_who_looks_changes_no_bit(watched, plain, kind):
         page = viewer.page
         if step.step == 2:
             shown.append(look_from_the_side(page, kind).scene)
+            page._level.value = float(densities(session.scene.field).mean())
         page._next_at = 0.0
 
     ended, folder = watched(script)
@@ -88,7 +89,7 @@ def test_who_looks_changes_no_bit(watched, plain, kind):
     assert same_bits(folder, plain)
     (scene,) = shown
     if kind == "surface":
-        assert scene.add_mesh_simple.called or scene.remove_by_name.called
+        assert scene.add_mesh_simple.call_count > 10
     else:
         (image_u8,), _ = scene.set_background_image.call_args
         assert image_u8.dtype == np.uint8
