@@ -34,6 +34,18 @@ def test_runs_of_every_state_are_there_the_newest_first(tmp_path):
     assert {"sjc", "dsds", "menagerie", "running", "finished", "unreadable"} <= {*values}
 
 
+def test_a_card_shows_the_first_of_the_newest_pictures(tmp_path):
+    for number, done in enumerate((None, 20, 10, 5)):
+        page_run(tmp_path, number, seed=number, done=done)
+    page = gallery_of(tmp_path)
+    assert page.text.count("no picture yet") == 1
+    assert [(a["src"].partition("/")[2], a["style"]) for a in page.all("img")] == [
+        ("previews/step_000010.png", "--columns: 5; --rows: 1"),
+        ("previews/views_000020.jpg", "--columns: 4; --rows: 1"),
+        ("contact_sheet.png", "--columns: 8; --rows: 2"),
+    ]
+
+
 @pytest.mark.parametrize("prompt", [SCRIPT, '"><b>', "قطة \u202e cat", "c" * 10_000])
 def test_what_was_typed_is_text(tmp_path, prompt):
     page_run(tmp_path, 0, prompt="a cat")
@@ -61,7 +73,7 @@ def test_five_hundred_runs_are_written_in_seconds_and_their_pictures_are_lazy(tm
     page = gallery_of(tmp_path)
     assert time.process_time() - began < 5.0
     assert len(cards(page)) == 500
-    assert all(a["loading"] == "lazy" for a in page.all("img"))
+    assert [a["loading"] for a in page.all("img")] == ["lazy"] * 167, "of those that are finished"
     assert not page.all("video"), "a video is there only under the pointer, and when it is chosen"
 
 

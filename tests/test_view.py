@@ -13,7 +13,7 @@ import run_sjc
 from prompts.views import VIEWS
 from sjc_debiased import pages
 from sjc_debiased.folder.reader import RunReader
-from sjc_debiased.folder.runs import ENDED, GALLERY, METRICS, VIEW, VIEWER, write_json
+from sjc_debiased.folder.runs import ENDED, GALLERY, METRICS, PARTIAL, VIEW, VIEWER, write_json
 from sjc_debiased.making import session
 from sjc_debiased.models.choose import choose_model
 from sjc_debiased.options.config import by_option, resolve
@@ -71,7 +71,7 @@ def test_a_finished_run_shows_everything(tmp_path):
     assert len(page.all("svg")) == 4
     slider = next(i for i in page.all("input") if i.get("id") == "time")
     assert (slider["min"], slider["max"]) == ("0", "3")
-    assert "1 triangles" not in page.text
+    assert "12 triangles; silhouettes overlap by 0.90" in page.text
     assert "0.59 (0.59)" in page.text
 
 
@@ -393,7 +393,7 @@ def test_a_page_is_whole_or_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_view(folder)
     assert (folder / VIEW).read_bytes() == before
-    assert not list(folder.glob(".view*"))
+    assert not list(folder.glob(f"{PARTIAL}*"))
 
 
 def test_the_page_is_written_with_every_preview_and_at_the_end(command, monkeypatch):
