@@ -14,6 +14,7 @@ from sjc_debiased.models.finding import find_model
 from sjc_debiased.models.single_file import clip_tokenizer, config_folder, noise_share
 from sjc_debiased.models.tensor_files import SD1, SD2, ModelError, check_checkpoint, describe
 from tests.model_makers import (
+    TEXT,
     UNET,
     header_only,
     original,
@@ -180,11 +181,15 @@ def test_a_pickled_checkpoint_is_converted_without_running_it(of_noise, tmp_path
 def test_a_folder_of_pickles_is_converted(of_noise, tmp_path):
     folder = tmp_path / "folder"
     shutil.copytree(of_noise, folder)
-    tensors = load_file(folder / UNET)
-    torch.save(tensors, folder / UNET.replace(".safetensors", ".bin"))
-    (folder / UNET).unlink()
+    for file, pickle in ((UNET, "diffusion_pytorch_model.bin"), (TEXT, "pytorch_model.bin")):
+        torch.save(load_file(folder / file), (folder / file).with_name(pickle))
+        (folder / file).unlink()
     for source, target in pairs(folder):
         convert(source, target)
+    for file in (UNET, TEXT):
+        converted, tensors = load_file(folder / file), load_file(of_noise / file)
+        assert converted.keys() == tensors.keys()
+        assert all(torch.equal(converted[name], tensor) for name, tensor in tensors.items())
     assert load_pipeline(str(folder))
     with pytest.raises(ModelError, match="none that lack their safetensors"):
         pairs(folder)
