@@ -180,7 +180,7 @@ def test_pictures_are_images(if_folder):
     assert wide.shape == image.shape
     assert (wide - image).abs().mean() < 0.4 * image.std(), "a larger picture of the same"
     assert torch.equal(image.grad, torch.ones_like(image))
-    squares = (torch.arange(64) + 1) // 2  # of 2 x 2 pixels; four pixels in the middle of 16 share one
+    squares = (torch.arange(64) + 1) // 2  # one is in the middle of each 4 x 4 pixels
     checkerboard = 1 - 2.0 * (squares[:, None] + squares).remainder(2).expand(1, 3, 64, 64)
     assert model.encode(checkerboard).abs().max() < 0.05, "averaged, not picked"
     assert torch.equal(model.decode(image), image)

@@ -49,11 +49,21 @@ HEAVY_AT_IMPORT = {
     *("diffusers", "transformers", "lpips", "torchvision"),
     *("trimesh", "skimage", "scipy", "xatlas", "fast_simplification"),
 }
+NOT_AT_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
+
+
+def run_at_import(nodes):
+    """Yield what runs when a file is imported, in its `if` and `try` blocks too; not what is for types alone."""
+    for node in nodes:
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+            aside = isinstance(node, ast.If) and ast.unparse(node.test) in NOT_AT_IMPORT
+            yield from run_at_import(node.orelse if aside else ast.iter_child_nodes(node))
 
 
 def imports(path, top_level_only=False):
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
+    nodes = run_at_import(tree.body) if top_level_only else ast.walk(tree)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "checkpoints").glob("*/README.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "sjc_debiased" / "menagerie" / "weights" / "README.md",
 ]
