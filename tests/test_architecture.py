@@ -53,7 +53,7 @@ NOT_AT_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def run_at_import(nodes):
-    """Yield what runs when a file is imported, in its `if` and `try` blocks too; not what is for types alone."""
+    """Yield what runs when a file is imported, in `if` and `try` blocks too; not what is for types alone."""
     for node in nodes:
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node

@@ -56,7 +56,7 @@ def test_the_log_says_what_was_measured():
 
 
 def test_the_panels_of_a_preview_stand_in_their_order(tmp_path):
-    """Panels of one color each; a direction of 2 in four channels is 4 long, and 2 where it is clipped at 1."""
+    """Each is of one color; a direction of 2 in four channels is 4 long, and 2 where it is clipped at 1."""
     depth, opacity = torch.full((2, 3), 11**0.25 - 1), torch.full((2, 3), 0.5)
     step = step_of(torch.zeros(1, 4, 2, 3), depth, opacity, torch.full((1, 4, 2, 3), 2.0), 1.0)
     save_preview(tmp_path / "a.png", step, lambda latent: torch.full((1, 3, 4, 6), -1.0), 8.0)
