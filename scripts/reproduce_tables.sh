@@ -38,7 +38,7 @@ while [ $# -gt 0 ]; do
     --model) model=${2:?--model needs a value}; shift 2 ;;
     --suite) suite=${2:?--suite needs a value}; shift 2 ;;
     --n_steps) steps=-${2:?--n_steps needs a value}steps; rest+=("$1" "$2"); shift 2 ;;
-    --device) rest+=("$1" "${2:?--device needs a value}"); if [ "$2" != auto ]; then device=(--device "$2"); fi; shift 2 ;;
+    --device) rest+=("$1" "${2:?--device needs a value}"); device=(--device "$2"); shift 2 ;;
     --presets | --limit | --run_root | --plan | --shard)
       echo "reproduce_tables.sh runs whole tables. Received $1. Leave it out, or use scripts/run_prompts.sh." >&2
       exit 2 ;;
@@ -76,14 +76,14 @@ sweep() {  # 1 means that some runs failed, which the tables survive; refusals a
 sweep --presets sjc,dsds,score-only,prompt-only,dsds-preserved
 sweep --presets static-low,static-high --limit 12
 "${measure[@]}"
-results() { python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" "$@"; }
-
-labels=() code=0
-for found in "results/$name"/labels*/labels.json; do if [ -e "$found" ]; then labels+=("${found%/labels.json}"); fi; done
-if [ ${#labels[@]} -gt 0 ]; then results --labels "${labels[@]}" || code=$?; else results; fi
-if [ "$code" -eq 2 ]; then
-  echo "The tables are made without ${labels[*]}." >&2
-  results
-elif [ "$code" -ne 0 ]; then
-  exit "$code"
-fi
+labels=()
+for found in "results/$name"/labels*/labels.json; do
+  if [ ! -e "$found" ]; then continue; fi
+  if python -m sjc_debiased.evaluation.labels check "runs/$name" "${found%/labels.json}"; then
+    labels+=("${found%/labels.json}")
+  else
+    echo "The tables are made without ${found%/labels.json}." >&2
+  fi
+done
+if [ ${#labels[@]} -gt 0 ]; then labels=(--labels "${labels[@]}"); fi
+python -m sjc_debiased.evaluation.results "runs/$name" "results/$name" ${labels[@]+"${labels[@]}"}

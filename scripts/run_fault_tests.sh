@@ -5,7 +5,10 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 if wants_help "$@"; then show_help; exit; fi
 need_environment
-python -c 'import atheris' || { echo "run_fault_tests.sh needs atheris, for its last part. Install it: pip install atheris" >&2; exit 2; }
+if ! python -c 'import atheris' 2>/dev/null; then
+  echo "run_fault_tests.sh needs atheris for its last part. It is not installed. Install it: pip install atheris" >&2
+  exit 2
+fi
 python tests/faults/crash.py --trials 120
 python tests/faults/stress.py bits
 python tests/faults/stress.py memory

@@ -70,7 +70,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     from sjc_debiased.models.pipelines import pipeline_of
 
     choice = choose_model(o.model, choose_machine(o.device).device)
-    if choice.name == "menagerie":
+    if choice.name == "menagerie" or o.model == "auto":
         o = replace(o, model=choice.name)  # by whatever name or path it was asked for
     can, not_run = split(pipeline_of(choice.location).pixels)
     _check(o, rest)

@@ -105,7 +105,8 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
         return
     choice = choose_model(o.model, machine.device)
     require(o.pack >= 1, "--pack", "at least 1", o.pack)
-    if o.suite and (plan := _plan(o, o.suite)).all_refused:  # before anything is loaded
+    plan = _plan(o, o.suite) if o.suite else None
+    if plan and plan.all_refused:  # before anything is loaded
         raise OptionError(plan.refused[0][1])
     run = sample_run(choice.profile, o.n_steps)
     check_memory(run.field.resolution, o.pack)
@@ -121,10 +122,12 @@ def examine(o: DoctorOptions) -> Iterator[Line]:
     if any(line.name in ("weights", "memory") and line.state == "MISSING" for line in lines):
         yield Line("time", "MISSING", "not measured: the model cannot be loaded.", needed=False)
         return
-    yield from _times(o, machine, choice, run)
+    yield from _times(o, machine, choice, run, plan)
 
 
-def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) -> Iterator[Line]:
+def _times(
+    o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved, plan: Plan | None
+) -> Iterator[Line]:
     """Yield what a few steps of the real loop show: they work, in how much memory, and how fast."""
     say("loading the model ...")
     began = time.perf_counter()
@@ -156,8 +159,8 @@ def _times(o: DoctorOptions, machine: Machine, choice: Choice, run: Resolved) ->
     yield needs.memory_in_use(machine.device)
     yield Line("step", "OK", f"{cost}. The median of {TIMED_STEPS} steps, after {WARMUP_STEPS}")
     yield _object(cost, run, load_s)
-    if o.suite:
-        yield _sweep(o, o.suite, cost)
+    if o.suite and plan:
+        yield _sweep(o.suite, plan, o.run_root, cost)
 
 
 def _object(cost: Cost, run: Resolved, load_s: float) -> Line:
@@ -179,14 +182,13 @@ def _plan(o: DoctorOptions, suite: str) -> Plan:
     return make_plan(SweepOptions(suite, o.presets, run=Options(basic, machine=machine)), [])
 
 
-def _sweep(o: DoctorOptions, suite: str, cost: Cost) -> Line:
+def _sweep(suite: str, plan: Plan, run_root: Path, cost: Cost) -> Line:
     """Return the line of a sweep; what is finished already in the run root is not counted."""
     from sjc_debiased.folder.runs import needed_bytes
 
-    plan = _plan(o, suite)
     runs, name = list(plan.work.todo), f"sweep {Path(suite).stem}"
     text = f"{plan}: {cost.of_sweep(runs)} in one process like this one"
-    room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(o.run_root)).free
+    room, free = needed_bytes(runs), shutil.disk_usage(needs.existing(run_root)).free
     if room > free:
         lacking = f"{text}. It needs {megabytes(room)} of disk; {megabytes(free)} are free."
         return Line(name, "MISSING", lacking, "Make room, or choose another --run_root.", needed=False)

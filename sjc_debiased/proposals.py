@@ -130,7 +130,7 @@ def main(o: ProposalOptions) -> None:
     try:
         require(len(o.timesteps) > 0, "--timesteps", "one or more", "none")
         require(len(o.guidance) > 0, "--guidance", "one or more", "none")
-        if not path.parent.is_dir():
+        if o.out and not path.parent.is_dir():
             raise OptionError(f"--out must be in a folder that is there. {path.parent} is not. Make it.")
         device = choose_machine(o.device).device
         _, field, denoiser = load_scene(o.run, device, stopped=True, asked=True)

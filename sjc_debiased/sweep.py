@@ -11,13 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from prompts.suites import SuiteError, load_suite, suite_names
-from sjc_debiased.folder.identity import RunIndex, is_finished
+from sjc_debiased.folder.identity import RunIndex, is_finished, saved_options
 from sjc_debiased.folder.reader import RunReader, as_json
 from sjc_debiased.folder.runs import RunError, check_run_root, run_folders
 from sjc_debiased.making.sweep_ray import carry_out_on_ray
@@ -69,7 +70,8 @@ class SweepOptions:
     plan: Annotated[bool, arg(help_behavior_hint="")] = False
     """Print the plan and what it costs in hours, by a few steps that are timed now, and stop."""
     alike: Annotated[bool, arg(help_behavior_hint="")] = False
-    """Refuse a suite that sets options of its own for a prompt: tables pool runs that were made alike."""
+    """Refuse what tables would not pool: a suite that sets options of its own for a prompt, and runs made
+    otherwise than the finished ones that are there."""
     run: OmitArgPrefixes[Options] = Options(Basic(prompt=(), seeds="0,1,2"))
     """Of every run; what is given here comes before what the suite says."""
 
@@ -170,7 +172,7 @@ def make_plan(o: SweepOptions, command: list[str]) -> Plan:
 
 
 def _check_alike(run_root: Path, wanted: Sequence[Resolved]) -> None:
-    """Refuse runs beside others that were made otherwise, before hours of them are made.
+    """Refuse runs beside finished ones that were made otherwise, before hours of them are made.
 
     Raises:
         OptionError: names a run that is there, and what differs.
@@ -178,13 +180,16 @@ def _check_alike(run_root: Path, wanted: Sequence[Resolved]) -> None:
     from sjc_debiased.evaluation.collect import check_alike
 
     seen: dict[tuple[str, str], tuple[Path, object]] = {}
+    there = (
+        (folder, saved_options(folder)) for folder in run_folders(run_root) if RunReader(folder).finished
+    )
+    asked = ((Path(f"the {run.preset} that is asked for"), as_json(run)) for run in wanted)
     try:
-        for folder in run_folders(run_root):
-            check_alike(folder, RunReader(folder).options, {}, seen)
-        for run in wanted:
-            check_alike(Path("what is asked for"), as_json(run), {}, seen)
-    except (ValueError, RunError) as error:
-        raise OptionError(f"{error} Or choose another --run_root.") from error
+        for folder, options in chain(there, asked):
+            if options is not None:
+                check_alike(folder, options, {}, seen)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 def _presets(text: str) -> list[PresetName]:

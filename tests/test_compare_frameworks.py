@@ -16,6 +16,7 @@ from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError
 from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.options import config
 from sjc_debiased.sweep import parse
 from tests.small_models import write_if
 
@@ -156,10 +157,11 @@ def never(*_, **__):
 
 def test_what_one_framework_refuses_is_said_before_another_is_made(eps_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "main", never)
-    words = ["--run_root", str(tmp_path), *"--only sds vsd --suite menagerie --var_red False".split()]
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    words = ["--run_root", str(tmp_path), *"--only sds vsd --suite menagerie".split()]
     assert main(["--model", str(eps_folder), "--device", "cpu", *words]) == 2
     said = capsys.readouterr().err
-    assert "vsd has none: --var_red must be True with --guidance_form vsd" in said
+    assert "vsd has none: --vsd_model lora needs the package peft" in said
     assert "Or choose others with --only" in said
 
 

@@ -102,11 +102,17 @@ def test_the_tables_of_other_steps_or_another_model_have_a_folder_of_their_own(c
 
 
 def test_labels_of_other_objects_do_not_cost_the_tables(call):
-    done, calls = call("reproduce_tables.sh", refused="--labels")
-    tables = "-m sjc_debiased.evaluation.results runs/menagerie-menagerie results/menagerie-menagerie"
-    labels = "results/menagerie-menagerie/labels"
-    assert (done.returncode, calls[-2:]) == (0, [f"{tables} --labels {labels}", tables])
-    assert done.stderr == f"The tables are made without {labels}.\n"
+    results = SCRIPTS.parent / "results" / "menagerie-menagerie"
+    folders = [f"results/{results.name}/{f.name}" for f in sorted(results.glob("labels*"))]
+    assert len(folders) > 1
+    tables = f"-m sjc_debiased.evaluation.results runs/{results.name} results/{results.name}"
+    _, calls = call("reproduce_tables.sh")
+    assert calls[-1] == f"{tables} --labels {' '.join(folders)}"
+    done, calls = call("reproduce_tables.sh", refused=folders[0])
+    assert calls[-1] == f"{tables} --labels {' '.join(folders[1:])}"
+    assert (done.returncode, done.stderr) == (0, f"The tables are made without {folders[0]}.\n")
+    done, calls = call("reproduce_tables.sh", refused="check")
+    assert (done.returncode, calls[-1]) == (0, tables)
 
 
 @pytest.mark.parametrize("word", ["--run_root", "--run-root=elsewhere", "--limit=2", "--presets"])

@@ -64,7 +64,7 @@ class Labelled:
         state = state_digest(run.folder)
         if None not in (self.state, state):
             return self.state == state
-        return self.judged is None or self.judged == _judged(run)
+        return None in (self.judged, _judged(run)) or self.judged == _judged(run)
 
     @property
     def cluster(self) -> str:
@@ -91,6 +91,7 @@ def sheet(
     out: tyro.conf.Positional[Path],
     n: int = 30,
     seed: int = 0,
+    without: tuple[Path, ...] = (),
     device: str = "cpu",
 ) -> None:
     """Draw measured runs of prompts with a face at random and write their sheets and the key.
@@ -100,6 +101,7 @@ def sheet(
         out: folder that gets the sheets; one that has a key already is refused.
         n: number of objects.
         seed: decides which runs, and their order.
+        without: folders of sheets whose objects are not drawn again.
         device: cpu, cuda or auto.
     """
     from sjc_debiased.evaluation.orbit import face_pictures
@@ -110,9 +112,10 @@ def sheet(
     if (out / "key.json").exists():
         raise LabelError(f"a folder holds one set of sheets. {out} has one. Choose another folder.")
     device = choose_machine(device).device
-    runs = [r for r in collect(run_root) if r.face]
+    known = {row["run"] for folder in without for row in _rows(folder)}
+    runs = [r for r in collect(run_root) if r.face and r.identity not in known]
     if not runs:
-        raise LabelError(f"labels need measured runs. {run_root} has none. Measure them first.")
+        raise LabelError(f"labels need measured runs. {run_root} has none that is new. Measure them first.")
     order = np.random.default_rng(seed).permutation(len(runs))[:n]
     out.mkdir(parents=True, exist_ok=True)
     rows, key = [], []
@@ -138,7 +141,7 @@ def read_labels(folder: Path) -> list[Labelled]:
         LabelError: `labels.json` or `key.json` is not what it must be.
     """
     try:
-        key = read_json(folder / "key.json")["rows"]
+        key = _rows(folder)
         labels = read_json(folder / "labels.json")
         if len(labels) != len(key):
             raise ValueError(f"{len(key)} rows have {len(labels)} labels")
@@ -152,6 +155,10 @@ def read_labels(folder: Path) -> list[Labelled]:
             f"labels.json must be a list of one text of {N_VIEWS} characters, each 0, 1 or ?, for every row "
             f"of the sheets. In {folder} it is not ({error}). Correct it."
         ) from error
+
+
+def _rows(folder: Path) -> list[dict]:
+    return read_json(folder / "key.json")["rows"]
 
 
 def of_runs(folders: Sequence[Path], runs: list[Measured]) -> list[Labelled]:
@@ -172,8 +179,8 @@ def of_runs(folders: Sequence[Path], runs: list[Measured]) -> list[Labelled]:
         if n := sum(not o.is_of(run_of[o.run]) for o in objects):
             raise LabelError(
                 f"labels count for the very objects that were looked at. Of {folder} {n} of {len(objects)} "
-                "were made anew since, with the same options. Leave --labels out, or label these: `python -m "
-                "sjc_debiased.evaluation.labels sheet RUNS LABELS`."
+                "were made anew since, with the same options, or the judge is another. Leave --labels out or "
+                "label these: `python -m sjc_debiased.evaluation.labels sheet RUNS LABELS`."
             )
         if twice := found.keys() & {o.run for o in objects}:
             raise LabelError(
@@ -235,6 +242,15 @@ def compare(folder: tyro.conf.Positional[Path]) -> None:
                 print(f"{preset}: one face, {what}, by eye: {percent(rate)} of {rate.n}")
 
 
+def check(run_root: tyro.conf.Positional[Path], folder: tyro.conf.Positional[Path]) -> None:
+    """End with 2 unless the labels of a folder are of the very objects of measured runs.
+
+    Args:
+        run_root: parent of the runs. folder: the sheets' folder, with `labels.json` in it.
+    """
+    of_runs([folder], collect(run_root))
+
+
 if __name__ == "__main__":
     import tyro
 
@@ -242,7 +258,7 @@ if __name__ == "__main__":
 
     with refusals(ValueError, RunError):
         tyro.extras.subcommand_cli_from_dict(
-            {"sheet": sheet, "compare": compare},
+            {"sheet": sheet, "compare": compare, "check": check},
             prog="python -m sjc_debiased.evaluation.labels",
             use_underscores=True,
         )

@@ -56,10 +56,10 @@ def main(
     tally = None
     if study_key:
         tally = count(json.loads(study_key.read_text(encoding="utf-8")), [read_answers(a) for a in answers])
+    labelled = of_runs(labels, runs)
     for part in ("tables", "figures"):
         (out / part).mkdir(parents=True, exist_ok=True)
     made_by = made_by_words(runs, _command(run_root, out, study_key, answers, labels))
-    labelled = of_runs(labels, runs)
     by_faces = [table(runs, labelled) for table in (table_3, table_3_limits)]
     tables = [table_1(runs), table_2(tally), *by_faces, table_5(runs)]
     for table in tables:

@@ -21,7 +21,7 @@ from sjc_debiased.evaluation.success import MOST_DEG, FaceCount, count_faces
 ABLATION = ("sjc", "score-only", "prompt-only", "static-low", "static-high", "dsds-preserved", "dsds")
 _PARTS = ("prompt-only", "dsds-preserved", "static-low", "static-high")
 PAIRS = (*((preset, "sjc") for preset in ABLATION[1:]), *(("dsds", part) for part in _PARTS))
-"""What is compared; the last four: what D-SDS adds to having no bound, all words, or a bound that is fixed."""
+"""What is compared; the last four: what D-SDS adds to no bound, to all words, to a bound that is fixed."""
 PAPER_VGG = {"sjc": "0.2054", "score-only": "0.1963", "dsds": "0.1940"}
 """From the authors' own notebook, which calls them baseline, clip and clipmut; that clip is score debiasing
 alone is inferred. The cells of the published Table 1 are lost, AlexNet's and the preserved row's too."""

@@ -64,11 +64,21 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def state_digest(folder: Path) -> str | None:
-    """Return what tells an object from all others, as 16 hexadecimal digits of its newest state, or None."""
+    """Return what tells an object from all others, 16 hexadecimal digits of its newest state, or None.
+
+    Raises:
+        RunError: the file beside that state is damaged.
+    """
     newest = newest_checkpoint(folder)
     if newest is None:
         return None
-    return json.loads(_manifest(newest.path).read_text(encoding="utf-8"))["sha256"][:16]
+    try:
+        return json.loads(_manifest(newest.path).read_text(encoding="utf-8"))["sha256"][:16]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"a checkpoint has its SHA-256 beside it. {_manifest(newest.path)} cannot be read ({error}). "
+            f"Delete it and {newest.path.name} to go by the one before."
+        ) from error
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> dict:

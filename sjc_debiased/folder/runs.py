@@ -41,8 +41,8 @@ PARTIAL = ".partial-"
 """How the name of a file begins while it is written."""
 
 PREVIEW_PANELS = ("image", "depth", "opacity", "score magnitude", "clipped score magnitude")
+SHEET_VIEWS = 8  # of the contact sheet
 FIXED_AZIMUTHS = (0, 90, 180, 270)
-SHEET_VIEWS = 8
 """What the pictures in `PREVIEWS` show, from left to right: a preview, and the object from fixed views."""
 
 KEPT_CHECKPOINTS = 2

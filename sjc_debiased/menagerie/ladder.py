@@ -47,7 +47,8 @@ RUNGS: tuple[Rung, ...] = ("fit", "keep", "erased", "blurred", "scratch")
 _OTHERS = {
     "run_root": "Write --out.",
     **dict.fromkeys(("best_of", "dry_run", "resume", "mesh", "mesh_level", "mesh_faces"), "Leave it out."),
-    **dict.fromkeys(("mesh_texture", "turntable", "pack", "viewer", "tensorboard"), "Leave it out."),
+    **dict.fromkeys(("mesh_texture", "turntable", "pack"), "Leave it out."),
+    **dict.fromkeys(("viewer", "viewer_host", "tensorboard"), "Leave it out."),
 }
 """The options of a run that make no other object here."""
 _BLUR_VOXELS = 9

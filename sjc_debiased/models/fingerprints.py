@@ -19,13 +19,13 @@ def fingerprint_of(
 ) -> str:
     """Return what tells a model's weights apart, without reading all of them.
 
-    Args:
-        beside: what counts in a folder beside the pipeline's parts, where it is there.
-
     A folder's is a hash over the names, sizes, first and last MiB of the files that a run uses, a single
     file's over its size, first and last MiB; a hub model's is the revision in the local cache or, of a model
     that is not there yet, the one that loading will fetch. "out of reach" where there is neither: loading
     says why. The weights of a text encoder that reads ahead do not count: a run goes on without them.
+
+    Args:
+        beside: what counts in a folder beside the pipeline's parts, where it is there.
     """
     place = Path(location)
     if place.is_file():

@@ -163,7 +163,10 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
         return told | {"weighting": None}
     weighting = numbers.get("weighting", "sds")
     require(
-        o.var_red is not False, "--var_red", f"True with --guidance_form {form} (False is SJC's)", o.var_red
+        o.var_red is not False,
+        "--var_red",
+        f"True with --guidance_form {form}: without, it is SJC's Eq. 15, of paas",
+        o.var_red,
     )
     if form == "sds":
         return told | {"weighting": weighting}

@@ -93,9 +93,9 @@ def check_others(run: Options, remedies: Mapping[str, str], who: str) -> None:
     )
     for name, remedy in remedies.items():
         if given[name] != plain[name]:
+            others, own = (text.replace("mesh_", "mesh.") for text in (", --".join(remedies), name))
             raise OptionError(
-                f"{who} takes every option of a run but --{', --'.join(remedies)}. It was given --{name}. "
-                f"{remedy}"
+                f"{who} takes every option of a run but --{others}. It was given --{own}. {remedy}"
             )
 
 
