@@ -107,7 +107,7 @@ class Denoiser(Protocol):
         ...
 
 
-def sigma_table(alphas_cumprod: Float[Tensor, "timesteps"]) -> Float[Tensor, "timesteps"]:
+def sigma_table(alphas_cumprod: Float[Tensor, "timesteps"]) -> Float[Tensor, "levels"]:
     """Return sigma of every timestep, sqrt((1 - abar) / abar), ascending.
 
     0.0291672 at timestep 0 and 14.614641 at 999 for Stable Diffusion's schedule. The last level of a model of

@@ -64,7 +64,7 @@ class Labelled:
         state = state_digest(run.folder)
         if None not in (self.state, state):
             return self.state == state
-        return None in (self.judged, _judged(run)) or self.judged == _judged(run)
+        return self.judged is None or _judged(run) in (None, self.judged)
 
     @property
     def cluster(self) -> str:
