@@ -155,6 +155,7 @@ def test_the_device_reaches_every_network(monkeypatch, finished_run):
     monkeypatch.setattr(measuring, "load_lpips", lambda net: None)
     monkeypatch.setattr(measuring, "a_lpips", distance)
     monkeypatch.setattr(measuring, "azimuth_curves", curves)
+    monkeypatch.setattr(measuring, "choose_machine", lambda device: SimpleNamespace(device=device))
     with pytest.raises(RunError, match="far enough"):
         measuring.main(finished_run.parent, ("success",), device="cuda")
     assert {device for _, device in asked} == {"cuda"}
