@@ -10,7 +10,7 @@ from PIL import Image
 
 from sjc_debiased.evaluation import results
 from sjc_debiased.evaluation.collect import collect, difference, mean_of, rate_of
-from sjc_debiased.evaluation.labels import Labelled
+from sjc_debiased.evaluation.labels import LabelError, Labelled, sheet
 from sjc_debiased.evaluation.objects import objects_csv
 from sjc_debiased.evaluation.tables import ABLATION, faces, table_1, table_3, table_3_limits
 from sjc_debiased.folder.checkpoints import save_checkpoint, state_digest
@@ -154,6 +154,18 @@ def test_labels_do_not_count_for_objects_that_were_made_anew(run_root, tmp_path)
     for other in ({"judged": judged, "state": mine}, {"judged": [True] * 8}):
         with pytest.raises(ValueError, match="1 of 1 were made anew since, with the same options"):
             results_with(**other)
+
+
+def test_objects_that_were_labelled_are_not_drawn_again(run_root, tmp_path):
+    rows = [{"run": r.identity} for r in collect(run_root)]
+    write_json(tmp_path / "key.json", {"rows": rows})
+    with pytest.raises(ValueError, match="has none that is new"):
+        sheet(run_root, tmp_path / "more", without=(tmp_path,))
+    for damaged in ("{", "[]", '{"rows": [3]}'):
+        (tmp_path / "key.json").write_text(damaged)
+        with pytest.raises(LabelError, match="key.json that was written with them"):
+            sheet(run_root, tmp_path / "more", without=(tmp_path,))
+    assert not (tmp_path / "more").exists()
 
 
 def test_the_rates_at_other_limits_of_one_face_are_shown(run_root):

@@ -158,7 +158,14 @@ def read_labels(folder: Path) -> list[Labelled]:
 
 
 def _rows(folder: Path) -> list[dict]:
-    return read_json(folder / "key.json")["rows"]
+    try:
+        rows = read_json(folder / "key.json")["rows"]
+        return [row for row in rows if row["run"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabelError(
+            f"a folder of sheets has the key.json that was written with them. That of {folder} cannot be "
+            f"read ({error}). Name the folder of the sheets."
+        ) from error
 
 
 def of_runs(folders: Sequence[Path], runs: list[Measured]) -> list[Labelled]:
