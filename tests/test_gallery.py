@@ -2,12 +2,14 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from sjc_debiased import gallery
 from sjc_debiased.folder.runs import GALLERY, RANKING, VIEW, RunError, write_json
 from sjc_debiased.gallery import main, write_gallery
+from sjc_debiased.pages.write import refresh_all
 from tests.page_runs import page_run
 from tests.test_view import SCRIPT, Page
 
@@ -84,6 +86,14 @@ def test_the_command_writes_all_pages(tmp_path, capsys):
     assert f"2 runs: {tmp_path / GALLERY}" in capsys.readouterr().out
     links = [a["href"] for a in Page((tmp_path / GALLERY).read_text()).all("a")]
     assert links == [f"{folder.name}/{VIEW}" for folder in reversed(folders)]
+
+
+def test_a_run_that_is_named_by_a_dot_has_its_gallery_beside_it(tmp_path, monkeypatch):
+    folder = page_run(tmp_path, 0)
+    monkeypatch.chdir(folder)
+    refresh_all(Path())
+    assert len(cards(Page((tmp_path / GALLERY).read_text()))) == 1
+    assert not (folder / GALLERY).exists()
 
 
 def test_pages_that_are_written_together_link_each_other(tmp_path):

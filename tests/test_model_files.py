@@ -611,3 +611,14 @@ def test_a_bar_counts_the_bytes_of_the_parts(tmp_path, monkeypatch):
             (tmp_path / file).write_bytes(bytes(size))
     assert list(bars.parts_with_bar(tmp_path, files)) == ["unet", "vae"]
     assert shown == [(1000, 1050), (50, 1050)]
+
+
+def test_a_models_own_language_model_counts_whatever_it_is_called(make_pipeline):
+    folder = make_pipeline("epsilon")
+    (folder / "profile.json").write_text('{"masked_lm": "bert"}')
+    (folder / "bert").mkdir()
+    found = set()
+    for weights in (b"one", b"two"):
+        (folder / "bert" / "model.safetensors").write_bytes(weights)
+        found.add(fingerprint(str(folder)))
+    assert len(found) == 2
