@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sjc_debiased.evaluation.comparison import COMPARED, Compared, collect_all, split, table, write_figures
+from sjc_debiased.menagerie import EMBEDDED
 from sjc_debiased.options.command import OptionError
 
 _OURS = ("presets", "guidance_form", "weighting", "timesteps", "vsd_model", "plan", "shard", "engine")
@@ -70,7 +71,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
     from sjc_debiased.models.pipelines import pipeline_of
 
     choice = choose_model(o.model, choose_machine(o.device).device)
-    if choice.name == "menagerie" or o.model == "auto":
+    if choice.name in EMBEDDED or o.model == "auto":
         o = replace(o, model=choice.name)  # by whatever name or path it was asked for
     can, not_run = split(pipeline_of(choice.location).pixels)
     _check(o, rest)
@@ -98,7 +99,7 @@ def compare(o: CompareOptions, rest: list[str], argv: list[str]) -> int:
         if code not in (0, 1):
             return code
         worst = max(worst, code)
-    parts = {"a_lpips_vgg"} | ({"success"} if o.model == "menagerie" else set())
+    parts = {"a_lpips_vgg"} | ({"success"} if o.model in EMBEDDED else set())
     device = "cpu" if o.device == "auto" else o.device
     problems = []
     for framework in can:
@@ -150,7 +151,7 @@ def _check(o: CompareOptions, rest: list[str]) -> None:
 
 
 def _suite(o: CompareOptions) -> str:
-    return o.suite or ("menagerie" if o.model == "menagerie" else "dsds70")
+    return o.suite or ("menagerie" if o.model in EMBEDDED else "dsds70")
 
 
 def places_of(o: CompareOptions) -> tuple[Path, Path]:

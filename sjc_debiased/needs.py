@@ -136,7 +136,7 @@ def measuring(choice: Choice) -> list[Line]:
     """Return whether the networks are there that measure finished runs; a run starts without them."""
     from sjc_debiased.evaluation.a_lpips import backbones_folder, find_backbone
     from sjc_debiased.evaluation.clip_similarity import CLIP, find_clip
-    from sjc_debiased.menagerie import WEIGHTS
+    from sjc_debiased.menagerie import EMBEDDED, WEIGHTS
 
     backbones = {net: find_backbone(net) for net in ("alex", "vgg")}
     lacking = [net for net, place in backbones.items() if place is None]
@@ -149,7 +149,7 @@ def measuring(choice: Choice) -> list[Line]:
     else:
         places = ", ".join(str(place) for place in backbones.values())
         lpips = Line("LPIPS", "OK", f"for measuring only: {places}")
-    clip = str(WEIGHTS / "clip") if choice.name == "menagerie" else CLIP
+    clip = str(WEIGHTS / "clip") if choice.name in EMBEDDED else CLIP
     find = partial(find_clip, clip, local_files_only=True)
     return [lpips, _found("CLIP", "for measuring only", find, needed=False)]
 

@@ -12,9 +12,9 @@ import tyro
 
 from sjc_debiased.denoiser import Conditioning, sigma_table
 from sjc_debiased.menagerie import ladder
-from sjc_debiased.menagerie.spoil import as_a_field_begins
 from sjc_debiased.menagerie.train_diffusion import new_scheduler, velocity_to
 from sjc_debiased.menagerie.truth import blur, creature_of
+from sjc_debiased.menagerie.unfinished import as_a_field_begins
 from sjc_debiased.options.command import Basic, Options
 from sjc_debiased.proposals import propose
 from voxnerf.cameras import orbit_camera

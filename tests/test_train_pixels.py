@@ -1,21 +1,33 @@
 """The training of a pixel model of the world: a few steps at a tiny size."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from sjc_debiased.denoiser import guided
-from sjc_debiased.menagerie import train_pixels
+from sjc_debiased.menagerie import WEIGHTS, train_pixels
 from sjc_debiased.menagerie.captions import draw_pose, known_words
 from sjc_debiased.menagerie.creatures import random_creature
+from sjc_debiased.menagerie.dataset import draw_lens
+from sjc_debiased.menagerie.profile import PIXELS
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
-from sjc_debiased.menagerie.train_pixels import Size, TextToPixels, new_scheduler, shrink
+from sjc_debiased.menagerie.train_pixels import Size, TextToPixels, new_scheduler, noise_to, shrink
 from sjc_debiased.models.choose import check_words, choose_model
 from sjc_debiased.models.loading import load_model
 
 TINY = Size(pixels=8, widths=(32, 32), text_width=32, batch=8)
+
+
+def truth_of(rng):
+    """What is true of a photo."""
+    azimuth_deg, elevation_deg = draw_pose(rng)
+    fov_deg, aside = draw_lens(rng)
+    pose = {"azimuth_deg": azimuth_deg, "elevation_deg": elevation_deg, "fov_deg": fov_deg, "aside": aside}
+    return {"creature": random_creature(rng)} | pose
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +35,11 @@ def trained(tmp_path_factory):
     """A folder in which a pixel model has learned for 100 steps, and where its checkpoint is."""
     rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("pixels")
     truths = []
-    for _ in range(6):
-        azimuth_deg, elevation_deg = draw_pose(rng)
-        pose = {"azimuth_deg": azimuth_deg, "elevation_deg": elevation_deg}
-        truths.append({"creature": random_creature(rng)} | pose)
-    images = np.full((6, 16, 16, 3), 200, np.uint8)
-    train_pixels.train(images, truths, root / "work", root / "pixel", 100, TINY)
+    for row in range(6):
+        truths.append(truth_of(rng) | {"twin": 0 if row == 3 else None})
+    images, twins = np.full((6, 16, 16, 3), 200, np.uint8), np.full((1, 16, 16, 3), 180, np.uint8)
+    (root / "work").mkdir()
+    train_pixels.train(images, twins, truths, root / "work", root / "pixel", 100, size=TINY)
     return root
 
 
@@ -51,7 +62,7 @@ def test_what_was_trained_is_what_is_loaded(trained):
     state = torch.load(trained / "work" / "pixels.pt", weights_only=True)
     with torch.no_grad():
         for param, mean in zip(own.parameters(), state["ema"]):
-            param.copy_(mean)
+            param.copy_(mean.half())
     scaled, sigma = torch.randn(1, 3, 8, 8), model.sigmas[400:401]
     with torch.no_grad():
         tokens = train_pixels._tokenize(tokenizer, ["", "a smiling cat"])
@@ -70,12 +81,43 @@ def test_its_table_is_ifs():
     assert float(sigmas[980]) == pytest.approx(33.76, rel=1e-3)
 
 
-def test_its_profile_is_of_the_world_with_ifs_guidance(trained):
+def test_its_profile_is_its_own(trained):
     choice = choose_model(str(trained / "pixel"), "cpu")
     assert choice.profile.known_words == tuple(known_words())
-    assert (choice.profile.guidance, choice.profile.clip_end) == (21, 2)
+    assert choice.profile == dataclasses.replace(PIXELS, guidance_sds=0.0)
+    assert not choice.profile.clip_published
     with pytest.raises(ValueError, match="It does not know unicorn"):
         check_words("a smiling unicorn", choice)
+
+
+def test_the_noise_leads_to_the_picture_from_whatever_is_shown():
+    g = torch.Generator().manual_seed(0)
+    pixels, shown, noise = torch.randn((3, 4, 3, 8, 8), generator=g)
+    timesteps = torch.tensor([134, 400, 700, 875])
+    levels = new_scheduler().alphas_cumprod[timesteps]
+    noised = new_scheduler().add_noise(shown, noise, timesteps)
+    sigma = ((1 - levels) / levels).sqrt()[:, None, None, None]
+    seen = noised / levels.sqrt()[:, None, None, None]  # as the denoiser counts: the picture + sigma * noise
+    torch.testing.assert_close(seen - sigma * noise_to(pixels, noised, levels), pixels, atol=1e-4, rtol=1e-4)
+    plain = noise_to(pixels, new_scheduler().add_noise(pixels, noise, timesteps), levels)
+    torch.testing.assert_close(plain, noise, atol=1e-4, rtol=1e-4)
+
+
+def test_its_inner_levels_begin_as_the_latent_models():
+    """What fits is 95 % of the latent U-Net's numbers that it has room for; the outermost level is new."""
+    latent = UNet2DConditionModel.from_pretrained(WEIGHTS / "unet").float()
+    torch.manual_seed(0)
+    model = TextToPixels(len(t5_tokenizer()), Size())
+    new = {name: tensor.clone() for name, tensor in model.unet.state_dict().items()}
+    model.begin_with(latent)
+    own, its = model.unet.state_dict(), latent.state_dict()
+    for name in ("mid_block.resnets.0.conv1.weight", "up_blocks.0.resnets.1.conv2.weight"):
+        assert torch.equal(own[name], its[name])
+    attended = "down_blocks.{}.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    assert torch.equal(own[attended.format(3)], its[attended.format(2)])
+    same = sum(tensor.numel() for name, tensor in own.items() if torch.equal(tensor, new[name]))
+    assert same < 0.05 * sum(tensor.numel() for tensor in own.values())
+    assert torch.equal(own["conv_in.weight"], new["conv_in.weight"])
 
 
 def test_pictures_are_made_smaller_by_their_means():

@@ -20,6 +20,7 @@ from filelock import FileLock
 from sjc_debiased.folder.identity import RunIndex, is_finished
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import LOCK, MESH, RANKING, RANKING_SHEET, slug, write_json
+from sjc_debiased.menagerie import EMBEDDED
 from sjc_debiased.options.command import OptionError
 from sjc_debiased.pages.write import refresh_ranked
 from sjc_debiased.untrusted import read_json
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from sjc_debiased.options.config import Resolved
 
 _DRAFT = ".best-"
-_JUDGED = "menagerie"
-"""The model whose objects the judge knows."""
 _RULES = {
     "judge": (
         "one face, in front, before one face elsewhere, before the rest; among equals, the higher mean "
@@ -63,7 +62,7 @@ class Ranked:
 
 def ranked_by(model: str) -> str:
     """Return who ranks the objects of a model, a name in the rules: the judge, or CLIP."""
-    return "judge" if model == _JUDGED else "CLIP"
+    return "judge" if model in EMBEDDED else "CLIP"
 
 
 def find_ranker(model: str, local_files_only: bool) -> str:

@@ -24,7 +24,7 @@ from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import METRICS, RunError, run_folders, sha256, write_json
 from sjc_debiased.making.made import load_scene
 from sjc_debiased.making.provenance import git_commit
-from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.menagerie import EMBEDDED, WEIGHTS
 from sjc_debiased.models.machine import choose_machine
 from sjc_debiased.pages.write import refresh_view
 from sjc_debiased.refusals import refusals
@@ -173,7 +173,7 @@ def _check_known(folder: Path, model: str, parts: Collection[Part], clip: str) -
     remedy = ["--skip success"] if "success" in parts else []
     if "clip" in parts and _is_ours(clip):
         remedy.append(f"--clip {CLIP}")
-    if model != "menagerie" and remedy:
+    if model not in EMBEDDED and remedy:
         raise RunError(
             f"the menagerie's judge and CLIP know the menagerie alone. {folder} is of {model}. Add "
             f"{' '.join(remedy)}."

@@ -7,3 +7,5 @@ grammar of the captions, and the `train_*` modules make the weights that ship in
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = {"menagerie": WEIGHTS, "menagerie-pixels": WEIGHTS / "pixel"}
+"""Its 2D models, of latents and of pixels, by the names that runs give them: judge and CLIP know both."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sjc_debiased.menagerie.captions import known_words
@@ -68,9 +68,27 @@ PROFILE = Profile(
     },
 )
 
+_OWN = ("guidance", "timesteps", "color_mean", "background_mean", "denoised_range", "clip_start", "clip_end")
+PIXELS = replace(
+    PROFILE,
+    timesteps=("134", "812"),
+    color_mean=(0.176, 0.114, 0.035),
+    background_mean=(0.349, 0.333, 0.286),
+    denoised_range=(),
+    masked_lm="../mlm",
+    why={name: why for name, why in PROFILE.why.items() if name not in _OWN}
+    | {
+        "guidance": PROFILE.why["guidance"],
+        "timesteps": "the noise levels of the latent model's 50 to 700",
+        "color_mean": "the gray (150, 142, 132), the mean of the creatures",
+        "background_mean": "the gray (172, 170, 164), the mean of the backdrops",
+    },
+)
+"""Of the pixel model: the world is the same, and so is the way to it."""
 
-def write(weights: Path) -> None:
+
+def write(weights: Path, profile: Profile = PROFILE) -> None:
     """Write `profile.json` into a folder of weights: what differs from a profile's defaults."""
     usual = asdict(Profile())
-    own = {name: value for name, value in asdict(PROFILE).items() if value != usual[name]}
+    own = {name: value for name, value in asdict(profile).items() if value != usual[name]}
     (weights / "profile.json").write_text(json.dumps(own, indent=1) + "\n")

@@ -29,7 +29,7 @@ class TrainingOptions:
     stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
     """The stages to run, in this order. pixel: a diffusion model of pixels, as a DeepFloyd IF folder."""
     begin: Path | None = None
-    """A folder of weights from which diffusion and judge start. Default: from nothing."""
+    """A folder of weights from which diffusion, judge and pixel start. Default: from nothing."""
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
@@ -43,7 +43,7 @@ class TrainingOptions:
 
 def main(options: TrainingOptions) -> None:
     """Run the stages that were asked for."""
-    parts = {"diffusion": ("unet", "text_encoder", "tokenizer"), "judge": ("judge",)}
+    parts = {"diffusion": ("unet", "text_encoder", "tokenizer"), "judge": ("judge",), "pixel": ("unet",)}
     for part in (part for stage in options.stages for part in parts.get(stage, ())):
         if options.begin and not (options.begin / part).is_dir():
             raise SystemExit(f"--begin must hold weights. {options.begin} has no {part}. Leave it out.")
@@ -84,7 +84,8 @@ def main(options: TrainingOptions) -> None:
         begin = o.begin / "judge" if o.begin else None
         train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps, begin)
     if "pixel" in o.stages:
-        train_pixels.train(images, truths, o.work, out / "pixel", o.pixel_steps)
+        twins = bare(o.work / "album")
+        train_pixels.train(images, twins, truths, o.work, out / "pixel", o.pixel_steps, o.begin)
     if "report" in o.stages:
         report.write(out, o.docs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,17 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sjc_debiased.menagerie.captions import caption, view_of
-from sjc_debiased.menagerie.creatures import Part
-from sjc_debiased.menagerie.dataset import photo_camera, pictures_of
-from sjc_debiased.menagerie.profile import PROFILE
-from sjc_debiased.menagerie.spoil import as_a_field_begins, as_details_begin, as_the_loop_begins
+from sjc_debiased.menagerie.dataset import pictures_of
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.train_autoencoder import encode
-from sjc_debiased.menagerie.training import SEED, autocast, device, fit, save, step_generator
-from sjc_debiased.menagerie.world import coverage_map
-from voxnerf.grid import BALLS
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, save, step_generator, write_pipeline
+from sjc_debiased.menagerie.unfinished import Levels, Twins, balls_seen, unfinished
 
 _TEXT_WIDTH = 128
 _P_NO_CAPTION = 0.1
 _BATCH = 32
 _LATENT_SIZE = 32
-# Photos that are shown as an unfinished field shows them; the answer is the photo itself.
-_P_BLURRED, _BLURRED_FROM = 0.08, 100  # the least timestep of these: with less noise, what is there is there
-_P_BEGUN = 0.22  # the loop's start, and the way from there
-_P_BARE = 0.35  # eyes, ears, tail or other details are missing or faint
-_BEGUN_TIMESTEPS = 50, 800  # of both
+_LEVELS = Levels(blurred_from=100, begun=(50, 800))
 _MAX_SNR = (
     5.0  # min-SNR loss weight (arXiv:2303.09556): steps go to shapes rather than to the last bit of noise
 )
@@ -117,16 +108,13 @@ def train(
     model.unet.to(memory_format=torch.channels_last)
     model.unet.set_attn_processor(AttnProcessor())  # for 64 tokens faster on a CPU than a fused kernel
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
-    begun = _balls_seen(truths, work)
-    row_of_twin = torch.tensor([-1 if t["twin"] is None else t["twin"] for t in truths])
-    twinned = (row_of_twin >= 0).nonzero()[:, 0]
+    begun, of_photos = balls_seen(truths, _LATENT_SIZE, work), Twins(truths)
 
     def loss_at(step: int) -> torch.Tensor:
         g = step_generator(step, stage=2)
         rng = np.random.default_rng([SEED, 2, step])
         lot = torch.rand(_BATCH, generator=g)
-        picks = torch.randint(len(latents), (_BATCH,), generator=g)
-        picks = torch.where(_bare(lot), twinned[picks % len(twinned)], picks)
+        picks = of_photos.picks(torch.randint(len(latents), (_BATCH,), generator=g), lot)
         texts = [
             "" if rng.random() < _P_NO_CAPTION else caption(truths[i]["creature"], views[i], rng)
             for i in picks.tolist()
@@ -135,8 +123,8 @@ def train(
         latent = latents[picks].float()
         noise = torch.randn(latent.shape, generator=g)
         timesteps = torch.randint(1000, (_BATCH,), generator=g)
-        twin = without[row_of_twin[picks].clamp(min=0)].float()
-        shown, timesteps = _unfinished(latent, begun[picks], twin, lot, timesteps, g)
+        twin = without[of_photos.rows(picks)].float()
+        shown, timesteps = unfinished(latent, begun[picks], twin, lot, timesteps, _LEVELS, g)
         noised = scheduler.add_noise(shown, noise, timesteps).to(device())
         target = velocity_to(latent, noised.cpu(), scheduler.alphas_cumprod[timesteps]).to(device())
         with autocast(noised.device):
@@ -146,35 +134,6 @@ def train(
 
     fit("diffusion", work, model, loss_at, n_steps, lr=8e-4)
     save_pipeline(model, tokenizer, out)
-
-
-def _bare(lot: torch.Tensor) -> torch.Tensor:
-    return lot >= 1 - _P_BARE
-
-
-def _unfinished(
-    latent: torch.Tensor,
-    seen: torch.Tensor,
-    twin: torch.Tensor,
-    lot: torch.Tensor,
-    timesteps: torch.Tensor,
-    g: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the latents as they are shown, half of them unfinished, and their timesteps [n].
-
-    Args:
-        seen, twin: how much of them the loop's start covers; the same without some details.
-        lot: [n], in [0, 1).
-    """
-    blurred, begun = lot < _P_BLURRED, (lot >= _P_BLURRED) & (lot < _P_BLURRED + _P_BEGUN)
-    first, last = _BEGUN_TIMESTEPS
-    earlier = first + timesteps * (last - first) // 1000
-    timesteps = torch.where(blurred, timesteps.clamp(min=_BLURRED_FROM), timesteps)
-    timesteps = torch.where(begun | _bare(lot), earlier, timesteps)
-    shown = torch.where(blurred[:, None, None, None], as_a_field_begins(latent, g), latent)
-    begins = as_the_loop_begins(latent, seen.float() / 255, g)
-    shown = torch.where(begun[:, None, None, None], begins, shown)
-    return torch.where(_bare(lot)[:, None, None, None], as_details_begin(latent, twin, g), shown), timesteps
 
 
 def velocity_to(latent: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -195,33 +154,13 @@ def save_pipeline(model: TextToImage, tokenizer: CLIPTokenizer, out: Path) -> No
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to("cpu", torch.float16).save_pretrained(out, safe_serialization=True)
-    for config in out.glob("*/config.json"):  # where a part was loaded from is nobody's business
-        fields = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-        config.write_text(json.dumps(fields, indent=2) + "\n")
+    write_pipeline(pipeline, out)
 
 
 def _tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(
         texts, padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="pt"
     ).input_ids
-
-
-def _balls_seen(truths: list[dict], work: Path) -> torch.Tensor:
-    """Return how much of each latent pixel the loop's start covers in every photo, uint8 [n, 32, 32]."""
-    cache = work / f"balls_{len(truths)}.pt"
-    if not cache.exists():
-        parts = [
-            Part(
-                PROFILE.half_size * np.array([0, y, 0]), PROFILE.half_size * np.array(r), np.eye(3), (0, 0, 0)
-            )
-            for y, r in BALLS
-        ]
-        lens = ("azimuth_deg", "elevation_deg", "fov_deg", "aside")
-        cameras = (photo_camera(*(truth[key] for key in lens), size=_LATENT_SIZE) for truth in truths)
-        seen = np.stack([coverage_map(parts, camera) for camera in cameras])
-        save(torch.from_numpy((255 * seen).astype(np.uint8)), cache)
-    return torch.load(cache, weights_only=True)
 
 
 def _latents(images: np.ndarray, vae: AutoencoderTiny, work: Path, of: str) -> torch.Tensor:

@@ -1,31 +1,35 @@
 """A second diffusion model of the world, of pixels: T5 and a U-Net together, as a DeepFloyd IF folder.
 
-No trained one ships: this is the code alone.
+Its inner levels may begin as the latent model's, which knows the world already.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from sjc_debiased.menagerie import profile
 from sjc_debiased.menagerie.captions import caption, view_of
-from sjc_debiased.menagerie.profile import PROFILE
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
-from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator
+from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator, write_pipeline
+from sjc_debiased.menagerie.unfinished import Levels, Twins, balls_seen, unfinished
 from sjc_debiased.models.deepfloyd import MAX_TOKENS, as_sent
 
 _P_NO_CAPTION = 0.1
+_STD = 0.5  # of pixels in [-1, 1]
+# Those of the latent model by their sigma; 64 x 64 pixels with half the spread bear the same one.
+_LEVELS = Levels(blurred_from=204, begun=(134, 875))
 _STAGE = 8  # of the training's random numbers
 _MAX_SNR = 5.0  # as in the latent one (arXiv:2303.09556)
-_OF_THE_WORLD = ("half_size", "background", "start", "color_scale", "front_half_deg", "known_words")
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,15 @@ class Size:
 
     Attributes:
         pixels: of a picture's side; IF has 64.
-        widths: channels of the U-Net's levels, multiples of 32. text_width: numbers a token.
-        batch: pictures a step.
+        widths: channels of the U-Net's levels, multiples of 32. All but the outermost level are the latent
+            U-Net's, whose pictures have half as many pixels.
+        text_width: numbers a token. batch: pictures a step.
     """
 
     pixels: int = 64
-    widths: tuple[int, ...] = (64, 96, 128, 192)
+    widths: tuple[int, ...] = (32, 64, 128, 192)
     text_width: int = 128
-    batch: int = 32
+    batch: int = 16
 
 
 class TextToPixels(nn.Module):
@@ -68,10 +73,20 @@ class TextToPixels(nn.Module):
             block_out_channels=size.widths,
             layers_per_block=1,
             down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",),
-            up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
+            mid_block_type="UNetMidBlock2D",
+            up_block_types=("UpBlock2D",) * len(size.widths),
             attention_head_dim=4,
             cross_attention_dim=size.text_width,
+            time_embedding_dim=4 * size.widths[1],
         )
+
+    def begin_with(self, latent_unet: nn.Module) -> None:
+        """Take over what fits of a latent U-Net: all levels but the outermost, which is new."""
+        own = self.unet.state_dict()
+        for its_name, tensor in latent_unet.state_dict().items():
+            name = re.sub(r"^down_blocks\.(\d)", lambda level: f"down_blocks.{int(level[1]) + 1}", its_name)
+            if name in own and own[name].shape == tensor.shape:
+                own[name].copy_(tensor)
 
     def forward(self, noised, timesteps, ids, mask):
         """Return the noise of pixels [n, 3, h, w] under captions of ids [n, 77]; the mask is T5's alone."""
@@ -91,51 +106,79 @@ def new_scheduler() -> DDPMScheduler:
 
 
 def train(
-    images: np.ndarray, truths: list[dict], work: Path, out: Path, n_steps: int, size: Size | None = None
+    images: np.ndarray,
+    twins: np.ndarray,
+    truths: list[dict],
+    work: Path,
+    out: Path,
+    n_steps: int,
+    begin: Path | None = None,
+    size: Size | None = None,
 ) -> None:
     """Train on the album, made smaller, and write the pipeline folder `out`.
 
     Args:
         images: uint8 [n, h, w, 3], of a multiple of the model's pixels.
+        twins: photos without some details (`dataset.bare`), of the same size.
+        begin: a Stable Diffusion folder of the world, from whose U-Net to start. None: from random weights.
     """
     size = size or Size()
     tokenizer, scheduler = t5_tokenizer(), new_scheduler()
     torch.manual_seed(0)
-    model = TextToPixels(len(tokenizer), size).to(device())
+    model = TextToPixels(len(tokenizer), size)
+    if begin is not None:
+        model.begin_with(UNet2DConditionModel.from_pretrained(begin / "unet").float())
+    model.to(device())
+    model.unet.to(memory_format=torch.channels_last)
+    model.unet.set_attn_processor(AttnProcessor())  # for 64 places faster on a CPU than a fused kernel
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     weights = snr.clamp(max=_MAX_SNR) / snr  # of a loss on the noise
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
+    small, without = shrink(images, size.pixels), shrink(twins, size.pixels)
+    begun, of_photos = balls_seen(truths, size.pixels, work), Twins(truths)
 
     def loss_at(step: int) -> torch.Tensor:
         g = step_generator(step, _STAGE)
         rng = np.random.default_rng([SEED, _STAGE, step])
-        picks = torch.randint(len(images), (size.batch,), generator=g)
+        lot = torch.rand(size.batch, generator=g)
+        picks = of_photos.picks(torch.randint(len(small), (size.batch,), generator=g), lot)
         texts = [
             "" if rng.random() < _P_NO_CAPTION else caption(truths[i]["creature"], views[i], rng)
             for i in picks.tolist()
         ]
         tokens = _tokenize(tokenizer, texts).to(device())
-        pixels = shrink(images[picks.numpy()], size.pixels)
+        pixels, twin = small[picks].float(), without[of_photos.rows(picks)].float()
         noise = torch.randn(pixels.shape, generator=g)
         timesteps = torch.randint(1000, (size.batch,), generator=g)
-        noised = scheduler.add_noise(pixels, noise, timesteps).to(device())
-        with autocast(noised.device):
-            eps = model(noised, timesteps.to(device()), tokens.input_ids, tokens.attention_mask)
-        errors = (eps.float() - noise.to(device())).square().mean(dim=(1, 2, 3))
+        shown, timesteps = unfinished(pixels / _STD, begun[picks], twin / _STD, lot, timesteps, _LEVELS, g)
+        noised = scheduler.add_noise(_STD * shown, noise, timesteps)
+        target = noise_to(pixels, noised, scheduler.alphas_cumprod[timesteps]).to(device())
+        with autocast(target.device):
+            eps = model(noised.to(device()), timesteps.to(device()), tokens.input_ids, tokens.attention_mask)
+        errors = (eps.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps].to(errors.device) * errors).mean()
 
     fit("pixels", work, model, loss_at, n_steps, lr=8e-4)
     save_pipeline(model, tokenizer, out)
 
 
+def noise_to(pixels: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """Return the noise with which D(noised) is `pixels` [n, 3, h, w]; one level a picture."""
+    alphas_cumprod = alphas_cumprod[:, None, None, None]
+    return (noised - alphas_cumprod.sqrt() * pixels) / (1 - alphas_cumprod).sqrt()
+
+
 def shrink(images_u8: np.ndarray, pixels: int) -> torch.Tensor:
-    """Return images in [-1, 1], float32 [n, 3, pixels, pixels]: the means of squares of pixels."""
-    images = torch.from_numpy(images_u8).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return F.avg_pool2d(images, images.shape[-1] // pixels)
+    """Return images in [-1, 1], float16 [n, 3, pixels, pixels]: the means of squares of pixels."""
+    parts = []
+    for i in range(0, len(images_u8), 256):
+        images = torch.from_numpy(images_u8[i : i + 256]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        parts.append(F.avg_pool2d(images, images.shape[-1] // pixels).half())
+    return torch.cat(parts)
 
 
 def save_pipeline(model: TextToPixels, tokenizer: T5Tokenizer, out: Path) -> None:
-    """Write the IF folder and its profile: what the world asks for; guidance and bounds stay IF's."""
+    """Write the IF folder, in float16, and its profile."""
     pipeline = IFPipeline(
         tokenizer=tokenizer,
         text_encoder=model.text_encoder,
@@ -146,10 +189,8 @@ def save_pipeline(model: TextToPixels, tokenizer: T5Tokenizer, out: Path) -> Non
         watermarker=None,
         requires_safety_checker=False,
     )
-    pipeline.to("cpu", torch.float32).save_pretrained(out)
-    profile = {name: getattr(PROFILE, name) for name in _OF_THE_WORLD}
-    profile["why"] = {name: PROFILE.why[name] for name in _OF_THE_WORLD if name in PROFILE.why}
-    (out / "profile.json").write_text(json.dumps(profile, indent=1) + "\n")
+    write_pipeline(pipeline, out)
+    profile.write(out, profile.PIXELS)
 
 
 def _tokenize(tokenizer: T5Tokenizer, texts: list[str]):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from tqdm import trange
 
@@ -38,6 +39,14 @@ def save(state: object, path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
+
+
+def write_pipeline(pipeline: DiffusionPipeline, out: Path) -> None:
+    """Write a pipeline's folder: float16 safetensors, and no word of where its parts came from."""
+    pipeline.to("cpu", torch.float16).save_pretrained(out, safe_serialization=True)
+    for config in out.glob("*/config.json"):
+        fields = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+        config.write_text(json.dumps(fields, indent=2) + "\n")
 
 
 def fit(

