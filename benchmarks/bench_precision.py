@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 import tyro
+from diffusers import AutoencoderTiny
 
 from benchmarks.common import describe
+from sjc_debiased.menagerie import WEIGHTS
 from sjc_debiased.menagerie.creatures import random_creature
 from sjc_debiased.menagerie.report import Embedded
 from sjc_debiased.menagerie.train_autoencoder import encode
@@ -68,7 +70,8 @@ def _latents(denoiser: Embedded, of_the_world: bool, n: int) -> torch.Tensor:
         return torch.randn(size, generator=torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     photos = [portrait(random_creature(rng), 360 * i / n, 15.0, i).image_u8 for i in range(n)]
-    return encode(denoiser.vae, torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2))
+    vae = AutoencoderTiny.from_pretrained(WEIGHTS / "vae")
+    return encode(vae, torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2))
 
 
 def _directions(

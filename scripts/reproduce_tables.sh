@@ -45,8 +45,9 @@ while [ $# -gt 0 ]; do
     *) rest+=("$1"); shift ;;
   esac
 done
+case $model in menagerie | menagerie-pixels) embedded=1 ;; *) embedded= ;; esac
 if [ -z "$suite" ]; then
-  if [ "$model" = menagerie ]; then suite=menagerie; else suite=dsds70; fi
+  if [ "$embedded" ]; then suite=menagerie; else suite=dsds70; fi
 fi
 if [ "$model" = auto ]; then
   echo "reproduce_tables.sh needs a model by its name, which its results are called by. Received auto. Leave --model out, or name one." >&2
@@ -54,7 +55,7 @@ if [ "$model" = auto ]; then
 fi
 name="${model//\//-}-$(basename "$suite" .json)$steps"
 skip=(--skip success) clip=(--clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K)
-if [ "$model" = menagerie ]; then
+if [ "$embedded" ]; then
   skip=() clip=()
   for part in judge clip; do
     if [ ! -e "sjc_debiased/menagerie/weights/$part" ]; then

@@ -27,8 +27,8 @@ def load(model: str = "auto", device: str = "auto", precision: PrecisionName = "
     """Load a 2D model, as the command does.
 
     Args:
-        model: "auto", "menagerie", "sd15", "sd21", a diffusers folder, a .safetensors file, or a hub name.
-            "auto" is Stable Diffusion 1.5 where there is CUDA, else the embedded menagerie.
+        model: "auto", "menagerie", "menagerie-pixels", "sd15", "sd21", a diffusers folder, a .safetensors
+            file, or a hub name. "auto" is Stable Diffusion 1.5 where there is CUDA, else the menagerie.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: of its U-Net and text encoder; "auto" is the device's own.
 

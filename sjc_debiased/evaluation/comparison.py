@@ -18,7 +18,8 @@ from sjc_debiased.making.pictures import write_jpeg
 from sjc_debiased.options.frameworks import SDS_TIMESTEPS
 from sjc_debiased.options.presets import PresetName
 
-_LATENT, _PIXEL = "a latent model (--model menagerie, sd15)", "a pixel model (--model DeepFloyd/IF-I-XL-v1.0)"
+_LATENT = "a latent model (--model menagerie, sd15)"
+_PIXEL = "a pixel model (--model menagerie-pixels, DeepFloyd/IF-I-XL-v1.0)"
 _RANGE = ("--timesteps", *SDS_TIMESTEPS)
 
 

@@ -1,7 +1,8 @@
-"""Stage 6: how good the embedded model is, by number and for the eye.
+"""Stage 6: how good the embedded models are, by number and for the eye.
 
 Writes `docs/images/menagerie_world.png` (true creatures), `docs/images/menagerie_samples.png` (samples
-of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the bias).
+of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the bias); of the pixel model
+`menagerie_pixels.png` and `menagerie_pixels.md`.
 """
 
 from __future__ import annotations
@@ -36,17 +37,16 @@ _PER_JUDGE_ROW = 200
 
 
 class Embedded(Denoiser, Protocol):
-    """The embedded model, of which a sampler and the judge's table know more than the method does."""
+    """An embedded model, of which a sampler knows more than the method does."""
 
     sigmas: Tensor
-    vae: AutoencoderTiny
 
 
 def load_denoiser(weights: Path = WEIGHTS) -> Embedded:
-    """Return the embedded model on this machine, in its precision."""
+    """Return an embedded model on this machine, in its precision."""
     machine = choose_machine()
     place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
-    return load_model(str(weights), place, dtype)  # pyright: ignore[reportReturnType]  # Stable Diffusion's
+    return load_model(str(weights), place, dtype)  # pyright: ignore[reportReturnType]  # both have them
 
 
 @torch.no_grad()
@@ -75,16 +75,31 @@ def write(weights: Path, docs: Path) -> None:
     iio.imwrite(images / "menagerie_world.png", halved(_world_sheet()))
     denoiser, judge = load_denoiser(weights), Judge(weights / "judge")
     iio.imwrite(images / "menagerie_samples.png", halved(_sample_sheet(denoiser)))
+    vae = AutoencoderTiny.from_pretrained(weights / "vae").to(denoiser.device, torch.float32)
     parts = [
         "# The menagerie in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
-        _judge_table(judge, denoiser.vae),
+        _judge_table(judge, vae),
         _view_table(denoiser, judge),
         _bias_table(denoiser, judge),
         _habit_tables(),
         _hashes(weights),
     ]
     (docs / "menagerie_quality.md").write_text("\n".join(parts))
+
+
+def write_pixels(weights: Path, docs: Path) -> None:
+    """Write the picture and the tables of the pixel model in a folder of weights."""
+    denoiser, judge = load_denoiser(weights / "pixel"), Judge(weights / "judge")
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    iio.imwrite(docs / "images" / "menagerie_pixels.png", _sample_sheet(denoiser))
+    parts = [
+        "# The pixel model in numbers\n",
+        "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
+        _view_table(denoiser, judge),
+        _bias_table(denoiser, judge),
+    ]
+    (docs / "menagerie_pixels.md").write_text("\n".join(parts))
 
 
 def _rate(hits: Tensor) -> str:
@@ -163,17 +178,22 @@ def _view_table(denoiser: Embedded, judge: Judge) -> str:
         cells = []
         for view in ("front", "side", "back"):
             prompts = [f"{view} view of {article} {kind}"] * _PER_CELL
-            azimuth = judge(sample(denoiser, prompts, seed=7)).azimuth.argmax(1)
+            verdict = judge(sample(denoiser, prompts, seed=7))
+            azimuth = verdict.azimuth.argmax(1)
             turned = torch.minimum(azimuth, AZIMUTH_BINS - azimuth)  # 0 front ... 4 back
             right = {"front": turned <= 1, "side": (turned >= 1) & (turned <= 3), "back": turned >= 3}
             cells.append(_rate(right[view]))
+            if view == "back":
+                cells.append(_rate(verdict.face <= 0.5))
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     title = "## Samples obey the view prompt, as the judge sees it"
     setting = f"Guidance {SAMPLE_GUIDANCE:g}, {SAMPLE_STEPS} steps, {_PER_CELL} samples a cell, seed 7. "
     setting += (
-        "Right is an azimuth bin within 67.5 degrees of the front, 67.5 of a flank, 67.5 of the back.\n"
+        "Right is an azimuth bin within 67.5 degrees of the front, 67.5 of a flank, 67.5 of the back. A back "
+        "without a tail is a front without a face to the judge: the last column asks for the face alone.\n"
     )
-    return "\n".join([title, "", setting, "| kind | front | side | back |", "|---|---|---|---|", *rows, ""])
+    head = "| kind | front | side | back | back: no face |"
+    return "\n".join([title, "", setting, head, "|---|---|---|---|---|", *rows, ""])
 
 
 def _bias_table(denoiser: Embedded, judge: Judge) -> str:

@@ -88,6 +88,8 @@ def main(options: TrainingOptions) -> None:
         train_pixels.train(images, twins, truths, o.work, out / "pixel", o.pixel_steps, o.begin)
     if "report" in o.stages:
         report.write(out, o.docs)
+        if (out / "pixel").is_dir():
+            report.write_pixels(out, o.docs)
 
 
 if __name__ == "__main__":

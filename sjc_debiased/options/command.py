@@ -53,8 +53,8 @@ class Basic:
     debias: Annotated[bool, _OFF] = False
     """Score and prompt debiasing: the same as --preset dsds."""
     model: str = "auto"
-    """menagerie, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name; auto: sd15 with CUDA,
-    else menagerie."""
+    """menagerie, menagerie-pixels, sd15, sd21, a diffusers folder, a .safetensors file, or a hub name; auto:
+    sd15 with CUDA, else menagerie."""
     lora: Annotated[
         UseAppendAction[tuple[str, ...]], arg(metavar="FILE_OR_NAME[:SCALE]", help_behavior_hint="")
     ] = ()
