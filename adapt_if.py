@@ -15,6 +15,7 @@ from sjc_debiased.denoiser import (
     TIMESTEPS,
     Conditioning,
     ask_guided,
+    denoised_by,
     drawn_sigma,
     nearest_timestep,
     sigma_table,
@@ -32,9 +33,10 @@ class DeepFloydIF:
         eps = the first 3 of its 6 channels; the others are a variance, which is for sampling alone
         D(x; sigma) = x - sigma * eps
 
-    (EDM, arXiv:2206.00364, Sec. 5.) The variance is dropped before guidance. IF's table of noise is a cosine
-    one (Nichol and Dhariwal, arXiv:2102.09672, Eq. 17): 0.0064 at timestep 0, 1.0155 at 500, 33.76 at 980.
-    A sigma is first snapped to the nearest one of it. Dynamic thresholding is for sampling, and not used.
+    (EDM, arXiv:2206.00364, Sec. 5.) Where the scheduler says so the network gives v (`denoised_by`).
+    The variance is dropped before guidance. IF's table of noise is a cosine one (Nichol and Dhariwal,
+    arXiv:2102.09672, Eq. 17): 0.0064 at timestep 0, 1.0155 at 500, 33.76 at 980. A sigma is first snapped to
+    the nearest one of it. Dynamic thresholding is for sampling, and not used.
 
     Attributes:
         sigmas: float32 [981], ascending; `sigmas[timestep]` is the noise level of a timestep.
@@ -63,10 +65,11 @@ class DeepFloydIF:
                 f"It takes {config.in_channels} and gives {config.out_channels}. Choose a first stage."
             )
         prediction = scheduler.config.prediction_type
-        if prediction != "epsilon":
+        if prediction not in ("epsilon", "v_prediction"):
             raise ValueError(
-                f"IF's first stage must predict epsilon. Its scheduler says {prediction!r}. Choose another."
+                f"IF's first stage must predict epsilon or v. Its scheduler says {prediction!r}. Choose one."
             )
+        self.v_prediction = prediction == "v_prediction"
         self.device, self.dtype = device, dtype
         self.unet = torch.nn.Module.to(unet, device, dtype).eval().requires_grad_(False)
         self.unet.to(memory_format=torch.channels_last)
@@ -96,7 +99,8 @@ class DeepFloydIF:
         timestep = nearest_timestep(self.sigmas, sigma)
         sigma = self.sigmas[timestep][:, None, None, None]
         scaled = noised / (1 + sigma**2).sqrt()
-        return noised - sigma * ask_guided(self._eps, scaled, timestep, text, self._unconditional, scale)
+        output = ask_guided(self._network, scaled, timestep, text, self._unconditional, scale)
+        return denoised_by(output, noised, sigma, self.v_prediction)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return RGB images in [-1, 1] at the model's size, in float32: there is no autoencoder.
@@ -124,7 +128,7 @@ class DeepFloydIF:
         (text,) = self.condition([""]).parts
         return text
 
-    def _eps(self, scaled: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+    def _network(self, scaled: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         output = self._run(scaled.to(self.dtype), timestep, text, return_dict=False)[0]
         return output[:, :CHANNELS].float()
 

@@ -196,8 +196,8 @@ def test_another_unet_is_refused(if_folder, wrong):
 
 
 def test_another_prediction_is_refused():
-    scheduler = SimpleNamespace(config=SimpleNamespace(prediction_type="v_prediction"))
-    with pytest.raises(ValueError, match="must predict epsilon.*'v_prediction'"):
+    scheduler = SimpleNamespace(config=SimpleNamespace(prediction_type="sample"))
+    with pytest.raises(ValueError, match="must predict epsilon or v.*'sample'"):
         DeepFloydIF(Recorder(), scheduler, None, CPU, torch.float32, LAST_TIMESTEP)
 
 
@@ -380,9 +380,9 @@ REFUSED = {
     "a tokenizer in SentencePiece": (without_sentencepiece, "pip install sentencepiece protobuf"),
     "another tokenizer": (another_tokenizer, "must have the text encoder's tokens, 32128.* has 104"),
     "parts of two models": (with_change("unet/config.json", encoder_hid_dim=64), "parts of two models"),
-    "v prediction": (
-        with_change("scheduler/scheduler_config.json", prediction_type="v_prediction"),
-        "IF must predict epsilon.*'v_prediction'",
+    "another prediction": (
+        with_change("scheduler/scheduler_config.json", prediction_type="sample"),
+        "IF must predict epsilon or v.*'sample'",
     ),
 }
 

@@ -20,6 +20,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from sjc_debiased.menagerie import profile
 from sjc_debiased.menagerie.captions import caption, view_of
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
+from sjc_debiased.menagerie.train_diffusion import velocity_to
 from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator, write_pipeline
 from sjc_debiased.menagerie.unfinished import Levels, Twins, balls_seen, unfinished
 from sjc_debiased.models.deepfloyd import MAX_TOKENS, as_sent
@@ -50,7 +51,7 @@ class Size:
 
 
 class TextToPixels(nn.Module):
-    """The two networks that are trained together: token ids and noised pixels in, noise out."""
+    """The two networks that are trained together: token ids and noised pixels in, v out."""
 
     def __init__(self, vocab_size: int, size: Size):
         super().__init__()
@@ -89,17 +90,20 @@ class TextToPixels(nn.Module):
                 own[name].copy_(tensor)
 
     def forward(self, noised, timesteps, ids, mask):
-        """Return the noise of pixels [n, 3, h, w] under captions of ids [n, 77]; the mask is T5's alone."""
+        """Return v of noised pixels [n, 3, h, w] under captions of ids [n, 77]; the mask is T5's alone."""
         text = self.text_encoder(ids, attention_mask=mask).last_hidden_state
         return self.unet(noised, timesteps, text).sample
 
 
 def new_scheduler() -> DDPMScheduler:
-    """Return IF's cosine table, with a fixed variance: the network gives noise alone."""
+    """Return IF's cosine table, with a fixed variance; the network gives v alone (arXiv:2202.00512).
+
+    IF's own gives noise: at sigma 33 a picture's colors are lost in a small network's error of it.
+    """
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
+        prediction_type="v_prediction",
         variance_type="fixed_small",
         clip_sample=False,
     )
@@ -132,7 +136,7 @@ def train(
     model.unet.to(memory_format=torch.channels_last)
     model.unet.set_attn_processor(AttnProcessor())  # for 64 places faster on a CPU than a fused kernel
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weights = snr.clamp(max=_MAX_SNR) / snr  # of a loss on the noise
+    weights = snr.clamp(max=_MAX_SNR) / (snr + 1)  # of a loss on v
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
     small, without = shrink(images, size.pixels), shrink(twins, size.pixels)
     begun, of_photos = balls_seen(truths, size.pixels, work), Twins(truths)
@@ -152,20 +156,14 @@ def train(
         timesteps = torch.randint(1000, (size.batch,), generator=g)
         shown, timesteps = unfinished(pixels / _STD, begun[picks], twin / _STD, lot, timesteps, _LEVELS, g)
         noised = scheduler.add_noise(_STD * shown, noise, timesteps)
-        target = noise_to(pixels, noised, scheduler.alphas_cumprod[timesteps]).to(device())
+        target = velocity_to(pixels, noised, scheduler.alphas_cumprod[timesteps]).to(device())
         with autocast(target.device):
-            eps = model(noised.to(device()), timesteps.to(device()), tokens.input_ids, tokens.attention_mask)
-        errors = (eps.float() - target).square().mean(dim=(1, 2, 3))
+            v = model(noised.to(device()), timesteps.to(device()), tokens.input_ids, tokens.attention_mask)
+        errors = (v.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[timesteps].to(errors.device) * errors).mean()
 
     fit("pixels", work, model, loss_at, n_steps, lr=8e-4)
     save_pipeline(model, tokenizer, out)
-
-
-def noise_to(pixels: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """Return the noise with which D(noised) is `pixels` [n, 3, h, w]; one level a picture."""
-    alphas_cumprod = alphas_cumprod[:, None, None, None]
-    return (noised - alphas_cumprod.sqrt() * pixels) / (1 - alphas_cumprod).sqrt()
 
 
 def shrink(images_u8: np.ndarray, pixels: int) -> torch.Tensor:

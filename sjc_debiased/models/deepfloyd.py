@@ -62,8 +62,10 @@ def check_configs(configs: Mapping[str, Mapping], what: str) -> None:
             f"{CHOOSE}"
         )
     prediction = configs["scheduler"].get("prediction_type", "epsilon")
-    if prediction != "epsilon":
-        raise ModelError(f"IF must predict epsilon. The scheduler of {what} says {prediction!r}. {CHOOSE}")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ModelError(
+            f"IF must predict epsilon or v. The scheduler of {what} says {prediction!r}. {CHOOSE}"
+        )
     width = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
     check_width(configs["text_encoder"].get("d_model", 512), width, what)
 
