@@ -142,8 +142,9 @@ def check_use(elsewhere: Path, commands: Path, site: Path) -> None:
     suite = json.loads((ROOT / "prompts/suites/menagerie.json").read_text(encoding="utf-8"))
     assert f"{len(suite['prompts'])} runs to do" in out, out
     assert re.search(r"about [\d.]+ hours in one process, by steps timed on cpu", out), out
-    out = run(elsewhere, python, "-m", "sjc_debiased.doctor", "--model", "menagerie", "--device", "cpu")
-    assert "A run can start." in out, out
+    for model in ("menagerie", "menagerie-pixels"):
+        out = run(elsewhere, python, "-m", "sjc_debiased.doctor", "--model", model, "--device", "cpu")
+        assert "A run can start." in out, out
     assert sorted(p.name for p in elsewhere.iterdir()) == ["runs"], "the others leave nothing"
 
 

@@ -83,6 +83,23 @@ def test_denoised_equals_the_schedulers_pred_original_sample(if_folder, pipeline
     torch.testing.assert_close(ours / size, reference / size, atol=1e-5, rtol=1e-5)
 
 
+def test_a_network_that_gives_v_is_asked_for_it(own_folder):
+    """D of diffusers' own scheduler, from the same network's answer read as v."""
+    with_change("scheduler/scheduler_config.json", prediction_type="v_prediction")(own_folder)
+    model, noised_vp = load(own_folder), torch.randn(1, 3, 16, 16)
+    (text,) = model.condition([CAT]).parts
+    with torch.no_grad():
+        v = model.unet(noised_vp, 300, text).sample[:, :3]
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+    )
+    reference = scheduler.step(v, 300, noised_vp).pred_original_sample
+    sigma = model.sigmas[300]
+    noised = noised_vp * (1 + sigma**2).sqrt()
+    ours = model.denoise(noised, sigma[None], model.condition([CAT]), torch.ones(1))
+    torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
+
+
 def test_the_variance_has_no_part_in_it(if_folder):
     model = load(if_folder)
     arguments = torch.randn(2, 3, 16, 16), model.sigmas[[50, 800]], model.condition([CAT, "a dog"])

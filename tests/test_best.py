@@ -18,6 +18,7 @@ from sjc_debiased.evaluation.success import count_faces
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import GALLERY, RANKING, RANKING_SHEET, VIEW, write_json
 from sjc_debiased.making import session
+from sjc_debiased.menagerie import EMBEDDED
 from sjc_debiased.models import stable_diffusion
 from sjc_debiased.options.config import resolve
 from sjc_debiased.options.profiles import Profile
@@ -237,3 +238,8 @@ def test_runs_that_were_made_to_be_chosen_are_not_counted(tmp_path, count):
     write_json(folders[1] / "options.json", written | {"best_of": 4})
     with pytest.raises(ValueError, match="00001-dsds-x-seed0 was made by --best_of 4"):
         count(tmp_path)
+
+
+@pytest.mark.parametrize(("model", "who"), [*((name, "judge") for name in EMBEDDED), ("sd15", "CLIP")])
+def test_the_judge_ranks_what_it_knows(model, who):
+    assert best.ranked_by(model) == who

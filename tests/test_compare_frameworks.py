@@ -15,7 +15,7 @@ from sjc_debiased.evaluation import a_lpips, measure
 from sjc_debiased.evaluation.comparison import COMPARED, split
 from sjc_debiased.folder.reader import RunReader
 from sjc_debiased.folder.runs import RunError
-from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.menagerie import EMBEDDED, WEIGHTS
 from sjc_debiased.options import config
 from sjc_debiased.sweep import parse
 from tests.small_models import write_if
@@ -149,6 +149,10 @@ def test_the_menagerie_is_the_menagerie_by_whatever_name(monkeypatch, tmp_path):
         asked = []
         assert main(["--model", name, "--device", "cpu", "--only", "vsd", "--run_root", str(tmp_path)]) == 2
         assert [(o.suite, o.run.sjc.vsd_model) for o in asked] == [("menagerie", "copy")]
+    for name in ("menagerie-pixels", str(EMBEDDED["menagerie-pixels"])):
+        asked, words = [], ["--device", "cpu", "--run_root", str(tmp_path)]
+        assert main(["--model", name, *words, "--only", "dreamfusion-if"]) == 2
+        assert [o.suite for o in asked] == ["menagerie"]
 
 
 def never(*_, **__):

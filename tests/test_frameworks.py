@@ -147,6 +147,7 @@ OWN = Profile(guidance=30.0, clip_start=0.5, clip_end=2.0)
         (OWN, "vsd", "sds", (0.316, 1.26)),
         (OWN, "vsd", "uniform", (0.5, 2)),
         (OWN, "vsd", "fantasia3d", (0.12, 0.482)),
+        (replace(OWN, noise_table="cosine"), "sds", "sds", (0.253, 1.01)),
     ],
 )
 def test_bounds_in_the_units_of_what_is_clipped(profile, form, weighting, bounds):

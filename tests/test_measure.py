@@ -14,7 +14,7 @@ from sjc_debiased.evaluation import measure as measuring
 from sjc_debiased.evaluation.a_lpips import BackboneError
 from sjc_debiased.evaluation.clip_similarity import CLIP, WEIGHTS_FILE, similarities
 from sjc_debiased.folder.runs import FINISHED, METRICS, RunError, sha256
-from sjc_debiased.menagerie import WEIGHTS
+from sjc_debiased.menagerie import EMBEDDED, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,8 +107,10 @@ def test_the_menageries_judge_and_clip_are_not_asked_about_other_models(
     assert not (finished_run / METRICS).exists()
 
 
-def test_a_clip_out_of_reach_is_refused_before_pictures_are_made(monkeypatch, finished_run, tmp_path):
-    scene = {"prompt": "a cat", "model": "menagerie"}, None, SimpleNamespace(size=8)
+@pytest.mark.parametrize("model", EMBEDDED)
+def test_a_clip_out_of_reach_is_refused_before_pictures_are_made(monkeypatch, finished_run, tmp_path, model):
+    """Of both embedded models, which the judge knows."""
+    scene = {"prompt": "a cat", "model": model}, None, SimpleNamespace(size=8)
     monkeypatch.setattr(measuring, "load_scene", lambda folder, device: scene)
     monkeypatch.setattr(measuring, "pictures", lambda *_: pytest.fail("pictures were made"))
     (tmp_path / "clip").mkdir()

@@ -3,6 +3,7 @@
 `docs/model_files.md` is this table in words.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from prompts.masked_lm import DEFAULT_MASKED_LM
 from prompts.masked_lm import PATTERNS as BERT_PATTERNS
 from sjc_debiased.evaluation.clip_similarity import CLIP
 from sjc_debiased.evaluation.clip_similarity import PATTERNS as CLIP_PATTERNS
+from sjc_debiased.making import provenance
 from sjc_debiased.models import single_file
 from sjc_debiased.models.choose import SD15, choose_model, fingerprint
 from sjc_debiased.models.loading import check_prompts
@@ -613,12 +615,26 @@ def test_a_bar_counts_the_bytes_of_the_parts(tmp_path, monkeypatch):
     assert shown == [(1000, 1050), (50, 1050)]
 
 
-def test_a_models_own_language_model_counts_whatever_it_is_called(make_pipeline):
+@pytest.mark.parametrize("name", ["bert", "../bert"])
+def test_a_models_own_language_model_counts_whatever_it_is_called(make_pipeline, name):
     folder = make_pipeline("epsilon")
-    (folder / "profile.json").write_text('{"masked_lm": "bert"}')
-    (folder / "bert").mkdir()
+    (folder / "profile.json").write_text(json.dumps({"masked_lm": name}))
+    (folder / name).mkdir(exist_ok=True)
     found = set()
     for weights in (b"one", b"two"):
-        (folder / "bert" / "model.safetensors").write_bytes(weights)
+        (folder / name / "model.safetensors").write_bytes(weights)
         found.add(fingerprint(str(folder)))
     assert len(found) == 2
+
+
+def test_a_run_names_the_weights_of_its_model_and_of_no_other(make_pipeline):
+    """A folder inside that is a model of its own does not count, the language model beside it does."""
+    folder = make_pipeline("epsilon")
+    (folder / "profile.json").write_text('{"masked_lm": "../bert"}')
+    for inside in ("another/unet", "../bert"):
+        (folder / inside).mkdir(parents=True, exist_ok=True)
+        (folder / inside / "model.safetensors").write_bytes(b"some")
+    (folder / "another" / "model_index.json").write_text("{}")
+    named = provenance._identity(str(folder))["sha256"]
+    assert named["../bert/model.safetensors"] == hashlib.sha256(b"some").hexdigest()
+    assert {Path(name).parts[0] for name in named} == {"..", "unet", "vae", "text_encoder"}

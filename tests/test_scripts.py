@@ -132,6 +132,11 @@ def test_what_measures_is_asked_for_before_the_first_run(call):
     assert (done.returncode, "needs a model by its name" in done.stderr) == (2, True)
 
 
+def test_both_embedded_models_have_their_suite_and_their_judge(call):
+    done, calls = call("reproduce_tables.sh", "--model", "menagerie-pixels", refused="--check")
+    assert calls[-1] == "-m sjc_debiased.evaluation.measure runs/menagerie-pixels-menagerie --check"
+
+
 def test_an_option_without_its_value_is_refused(call):
     done, calls = call("reproduce_tables.sh", "--suite", "menagerie", "--model")
     assert done.returncode != 0

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from sjc_debiased.clipping import clip
 from sjc_debiased.denoiser import Conditioning, sigma_table
@@ -53,10 +54,12 @@ def test_the_mean_weights_of_stable_diffusion():
     assert torch.stack([weight("sds", s) for s in sigmas]).mean().item() == pytest.approx(0.632, abs=1e-3)
 
 
-@pytest.mark.parametrize("weighting", MEAN_WEIGHTS)
-def test_the_mean_weights_by_which_bounds_are_scaled(weighting):
-    found = torch.stack([weight(weighting, s) for s in sigma_table(ABAR)[20:981]]).mean().item()
-    assert found == pytest.approx(MEAN_WEIGHTS[weighting], abs=5e-4)
+@pytest.mark.parametrize("table", MEAN_WEIGHTS)
+@pytest.mark.parametrize("weighting", MEAN_WEIGHTS["linear"])
+def test_the_mean_weights_by_which_bounds_are_scaled(weighting, table):
+    abar = {"linear": ABAR, "cosine": DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod}[table]
+    found = torch.stack([weight(weighting, s) for s in sigma_table(abar)[20:981]]).mean().item()
+    assert found == pytest.approx(MEAN_WEIGHTS[table][weighting], abs=5e-4)
 
 
 def pushed(guidance, clip_value):

@@ -1,6 +1,5 @@
 """The training of a pixel model of the world: a few steps at a tiny size."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -82,14 +81,14 @@ def test_its_table_is_ifs():
 def test_its_profile_is_its_own(trained):
     choice = choose_model(str(trained / "pixel"), "cpu")
     assert choice.profile.known_words == tuple(known_words())
-    assert choice.profile == dataclasses.replace(PIXELS, guidance_sds=0.0)
+    assert choice.profile == PIXELS
     assert not choice.profile.clip_published
     with pytest.raises(ValueError, match="It does not know unicorn"):
         check_words("a smiling unicorn", choice)
 
 
 def test_its_inner_levels_begin_as_the_latent_models():
-    """What fits is 95 % of the latent U-Net's numbers that it has room for; the outermost level is new."""
+    """So begin 95 % of its numbers; the outermost level is new."""
     latent = UNet2DConditionModel.from_pretrained(WEIGHTS / "unet").float()
     torch.manual_seed(0)
     model = TextToPixels(len(t5_tokenizer()), Size())

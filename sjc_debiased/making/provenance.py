@@ -17,6 +17,7 @@ from sjc_debiased.folder.runs import sha256
 from sjc_debiased.models.choose import Choice, fingerprint
 from sjc_debiased.models.lora import lora_file
 from sjc_debiased.models.machine import Machine
+from sjc_debiased.models.pipelines import profile_of
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "safetensors")
 _SOURCE = ("sjc_debiased", "voxnerf", "prompts", "adapt_*.py", "run_sjc.py")
@@ -53,8 +54,11 @@ def _identity(location: str) -> dict:
         return {"sha256": {place.name: sha256(place)}}
     if not place.is_dir():
         return {"hub_name": location, "revision": fingerprint(location)}
-    weights = sorted(p for p in place.rglob("*.safetensors"))
-    return {"sha256": {str(p.relative_to(place)): sha256(p) for p in weights}}
+    others = [index.parent for index in place.glob("*/model_index.json")]  # models of their own
+    weights = {p for p in place.rglob("*.safetensors") if not {*others} & {*p.parents}}
+    weights |= {*(place / profile_of(location).masked_lm).rglob("*.safetensors")}  # which may be beside it
+    own = sorted(p for p in weights if p.is_relative_to(place))
+    return {"sha256": {p.relative_to(place).as_posix(): sha256(p) for p in own}}
 
 
 def _loras(choice: Choice) -> dict:

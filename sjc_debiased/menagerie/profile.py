@@ -68,23 +68,27 @@ PROFILE = Profile(
     },
 )
 
-_OWN = ("guidance", "timesteps", "color_mean", "background_mean", "denoised_range", "clip_start", "clip_end")
 PIXELS = replace(
     PROFILE,
     timesteps=("134", "812"),
     color_mean=(0.176, 0.114, 0.035),
     background_mean=(0.349, 0.333, 0.286),
-    denoised_range=(),
+    denoised_range=(-1.0, -1.0, -1.0, 1.0, 1.0, 1.0),
+    noise_table="cosine",
     masked_lm="../mlm",
-    why={name: why for name, why in PROFILE.why.items() if name not in _OWN}
+    why=PROFILE.why
     | {
-        "guidance": PROFILE.why["guidance"],
+        "resolution": "the latent model's; a picture of 64 pixels has about 64 across an object",
+        "n_steps": "the latent model's",
         "timesteps": "the noise levels of the latent model's 50 to 700",
+        "emptiness_weight": "the latent model's",
         "color_mean": "the gray (150, 142, 132), the mean of the creatures",
         "background_mean": "the gray (172, 170, 164), the mean of the backdrops",
+        "denoised_range": "colors end there",
+        "noise_table": "that of its scheduler, as of IF's",
     },
 )
-"""Of the pixel model: the world is the same, and so is the way to it."""
+"""The pixel model's. The world is the same, and so is the way to it; where it says so, nothing was tuned."""
 
 
 def write(weights: Path, profile: Profile = PROFILE) -> None:

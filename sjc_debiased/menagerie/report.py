@@ -7,6 +7,7 @@ of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
+from torch.nn import functional as F
 
 from sjc_debiased.denoiser import Denoiser
 from sjc_debiased.evaluation.intervals import wilson
@@ -46,7 +48,7 @@ def load_denoiser(weights: Path = WEIGHTS) -> Embedded:
     """Return an embedded model on this machine, in its precision."""
     machine = choose_machine()
     place, dtype = torch.device(machine.device), getattr(torch, machine.precision)
-    return load_model(str(weights), place, dtype)  # pyright: ignore[reportReturnType]  # both have them
+    return load_model(str(weights), place, dtype)  # pyright: ignore[reportReturnType]  # both adapters have sigmas
 
 
 @torch.no_grad()
@@ -79,7 +81,7 @@ def write(weights: Path, docs: Path) -> None:
     parts = [
         "# The menagerie in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
-        _judge_table(judge, vae),
+        _judged(judge, vae),
         _view_table(denoiser, judge),
         _bias_table(denoiser, judge),
         _habit_tables(),
@@ -96,6 +98,7 @@ def write_pixels(weights: Path, docs: Path) -> None:
     parts = [
         "# The pixel model in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
+        _judge_table(judge, [("as the model sees them, of 64 pixels", {}, _of_64_pixels)]),
         _view_table(denoiser, judge),
         _bias_table(denoiser, judge),
     ]
@@ -127,17 +130,39 @@ def _sample_sheet(denoiser: Embedded) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
-    """Measure the judge on true creatures that it was not trained on, from everywhere."""
+def _judged(judge: Judge, vae: AutoencoderTiny) -> str:
+    """Measure the judge on true creatures of all oddities."""
+
+    def spoiled(images_u8: Tensor) -> Tensor:
+        return spoiled_by_field(vae, images_u8, torch.Generator().manual_seed(4242)).cpu()
+
+    cases = (
+        ("as they are", {}, _as_it_is),
+        ("spoiled as voxel fields do", {}, spoiled),
+        ("with a second face at the back", {"extra_face": True}, _as_it_is),
+        ("with blots", {"n_blots": 4}, _as_it_is),
+        ("faceless", {"faceless": True}, _as_it_is),
+        ("faceless, with blots", {"faceless": True, "n_blots": 4}, _as_it_is),
+    )
+    return _judge_table(judge, cases)
+
+
+def _as_it_is(images_u8: Tensor) -> Tensor:
+    return images_u8 / 127.5 - 1
+
+
+def _of_64_pixels(images_u8: Tensor) -> Tensor:
+    return F.avg_pool2d(_as_it_is(images_u8), images_u8.shape[-1] // 64)
+
+
+def _judge_table(judge: Judge, cases: Iterable[tuple[str, dict, Callable[[Tensor], Tensor]]]) -> str:
+    """Measure the judge on true creatures that it was not trained on, from everywhere.
+
+    Args:
+        cases: a name, what is odd about the creatures, and what makes pictures in [-1, 1] of photos.
+    """
     rows = []
-    for name, oddity, spoiled in (
-        ("as they are", {}, False),
-        ("spoiled as voxel fields do", {}, True),
-        ("with a second face at the back", {"extra_face": True}, False),
-        ("with blots", {"n_blots": 4}, False),
-        ("faceless", {"faceless": True}, False),
-        ("faceless, with blots", {"faceless": True, "n_blots": 4}, False),
-    ):
+    for name, oddity, picture in cases:
         rng = np.random.default_rng(4242)
         pictures, seen, azimuths = [], [], []
         for i in range(_PER_JUDGE_ROW):
@@ -148,11 +173,7 @@ def _judge_table(judge: Judge, vae: AutoencoderTiny) -> str:
             pictures.append(photo.image_u8)
             seen.append(photo.face_share > FACE_VISIBLE_SHARE * photo.coverage)
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        if spoiled:
-            images = spoiled_by_field(vae, images, torch.Generator().manual_seed(4242)).cpu()
-        else:
-            images = images / 127.5 - 1
-        verdict, truth = judge(images), torch.tensor(seen)
+        verdict, truth = judge(picture(images)), torch.tensor(seen)
         said = verdict.face > 0.5
         bins = (torch.tensor(azimuths) * AZIMUTH_BINS / 360).round().long() % AZIMUTH_BINS
         off = (verdict.azimuth.argmax(1) - bins) % AZIMUTH_BINS

@@ -5,6 +5,7 @@ Every stage is resumable (same command again) and can be run alone with `--stage
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,10 +27,11 @@ class TrainingOptions:
     """The folder that gets the weights. Default: the one that the code takes them from."""
     docs: Path = Path("docs")
     """The folder that gets the report."""
-    stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "report")
+    stages: tuple[Stage, ...] = ("autoencoder", "diffusion", "masked_lm", "clip", "judge", "pixel", "report")
     """The stages to run, in this order. pixel: a diffusion model of pixels, as a DeepFloyd IF folder."""
     begin: Path | None = None
-    """A folder of weights from which diffusion, judge and pixel start. Default: from nothing."""
+    """A folder of weights from which diffusion and judge start, and pixel with the inner levels of its U-Net.
+    Default: from nothing, and pixel from a U-Net that was trained before it."""
     photos: int = 40_000
     """Size of the album."""
     autoencoder_steps: int = 3000
@@ -37,23 +39,13 @@ class TrainingOptions:
     masked_lm_steps: int = 3000
     clip_steps: int = 1500
     judge_steps: int = 1500
-    pixel_steps: int = 10_500
-    """Untried: no such model was trained yet."""
+    pixel_steps: int = 5000
 
 
 def main(options: TrainingOptions) -> None:
     """Run the stages that were asked for."""
-    parts = {"diffusion": ("unet", "text_encoder", "tokenizer"), "judge": ("judge",), "pixel": ("unet",)}
-    for part in (part for stage in options.stages for part in parts.get(stage, ())):
-        if options.begin and not (options.begin / part).is_dir():
-            raise SystemExit(f"--begin must hold weights. {options.begin} has no {part}. Leave it out.")
     out = WEIGHTS if options.out is None else options.out
-    through = {"diffusion", "judge"} & {*options.stages}
-    if through and "autoencoder" not in options.stages and not (out / "vae").is_dir():
-        raise SystemExit(
-            f"--stages {' '.join(sorted(through))} learn what an autoencoder has encoded. {out} has no vae. "
-            "Add the stage autoencoder, or copy a vae there."
-        )
+    _check(options, out)
     from sjc_debiased.menagerie import (
         profile,
         report,
@@ -69,6 +61,8 @@ def main(options: TrainingOptions) -> None:
     o = options
     out.mkdir(parents=True, exist_ok=True)
     profile.write(out)
+    if (out / "pixel").is_dir():
+        profile.write(out / "pixel", profile.PIXELS)
     if {*o.stages} - {"masked_lm", "report"}:
         images, truths = album(o.work / "album", o.photos)
     if "autoencoder" in o.stages:
@@ -84,12 +78,35 @@ def main(options: TrainingOptions) -> None:
         begin = o.begin / "judge" if o.begin else None
         train_judge.train(images, truths, out / "vae", o.work, out / "judge", o.judge_steps, begin)
     if "pixel" in o.stages:
-        twins = bare(o.work / "album")
-        train_pixels.train(images, twins, truths, o.work, out / "pixel", o.pixel_steps, o.begin)
+        twins, begin = bare(o.work / "album"), out if "diffusion" in o.stages else o.begin
+        train_pixels.train(images, twins, truths, o.work, out / "pixel", o.pixel_steps, begin)
     if "report" in o.stages:
         report.write(out, o.docs)
         if (out / "pixel").is_dir():
             report.write_pixels(out, o.docs)
+
+
+def _check(o: TrainingOptions, out: Path) -> None:
+    """Refuse stages that lack what they start from, before any work."""
+    parts = {"diffusion": ("unet", "text_encoder", "tokenizer"), "judge": ("judge",), "pixel": ("unet",)}
+    for part in (part for stage in o.stages for part in parts.get(stage, ())):
+        if o.begin and not (o.begin / part).is_dir():
+            raise SystemExit(f"--begin must hold weights. {o.begin} has no {part}. Leave it out.")
+    if "pixel" in o.stages and o.begin and not _is_of_latents(o.begin / "unet"):
+        raise SystemExit(
+            "--begin must hold the U-Net of a latent model for the stage pixel, of 4 channels. That of "
+            f"{o.begin} has others. Leave it out, or name the folder of the menagerie's weights."
+        )
+    through = {"diffusion", "judge"} & {*o.stages}
+    if through and "autoencoder" not in o.stages and not (out / "vae").is_dir():
+        raise SystemExit(
+            f"--stages {' '.join(sorted(through))} learn what an autoencoder has encoded. {out} has no vae. "
+            "Add the stage autoencoder, or copy a vae there."
+        )
+
+
+def _is_of_latents(unet: Path) -> bool:
+    return json.loads((unet / "config.json").read_text())["in_channels"] == 4
 
 
 if __name__ == "__main__":

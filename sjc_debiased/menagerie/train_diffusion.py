@@ -137,7 +137,7 @@ def train(
 
 
 def velocity_to(latent: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """Return the v (arXiv:2202.00512) with which D(noised) is `latent` [n, 4, h, w]; one level a picture."""
+    """Return the v (arXiv:2202.00512) with which D(noised) is `latent` [n, c, h, w]; one level a picture."""
     alphas_cumprod = alphas_cumprod[:, None, None, None]
     return (alphas_cumprod.sqrt() * noised - latent) / (1 - alphas_cumprod).sqrt()
 

@@ -19,6 +19,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from sjc_debiased.menagerie import profile
 from sjc_debiased.menagerie.captions import caption, view_of
+from sjc_debiased.menagerie.dataset import pictures_of
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
 from sjc_debiased.menagerie.train_diffusion import velocity_to
 from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator, write_pipeline
@@ -39,8 +40,8 @@ class Size:
 
     Attributes:
         pixels: of a picture's side; IF has 64.
-        widths: channels of the U-Net's levels, multiples of 32. All but the outermost level are the latent
-            U-Net's, whose pictures have half as many pixels.
+        widths: channels of the U-Net's levels, multiples of 32. All but the outermost are those of the latent
+            U-Net, whose pictures have half as many pixels.
         text_width: numbers a token. batch: pictures a step.
     """
 
@@ -82,7 +83,10 @@ class TextToPixels(nn.Module):
         )
 
     def begin_with(self, latent_unet: nn.Module) -> None:
-        """Take over what fits of a latent U-Net: all levels but the outermost, which is new."""
+        """Take over what fits of a latent U-Net, one level further in; the outermost level is new.
+
+        What only the latent one has, the attention on its way up, is left.
+        """
         own = self.unet.state_dict()
         for its_name, tensor in latent_unet.state_dict().items():
             name = re.sub(r"^down_blocks\.(\d)", lambda level: f"down_blocks.{int(level[1]) + 1}", its_name)
@@ -170,7 +174,8 @@ def shrink(images_u8: np.ndarray, pixels: int) -> torch.Tensor:
     """Return images in [-1, 1], float16 [n, 3, pixels, pixels]: the means of squares of pixels."""
     parts = []
     for i in range(0, len(images_u8), 256):
-        images = torch.from_numpy(images_u8[i : i + 256]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        rows = range(i, min(i + 256, len(images_u8)))
+        images = pictures_of(images_u8, rows).float() / 127.5 - 1
         parts.append(F.avg_pool2d(images, images.shape[-1] // pixels).half())
     return torch.cat(parts)
 

@@ -5,13 +5,16 @@ One rule for all models and forms; docs/frameworks.md has the reasons.
 
 from __future__ import annotations
 
-from sjc_debiased.options.profiles import Profile
+from sjc_debiased.options.profiles import NoiseTable, Profile
 from sjc_debiased.schedules import ClipSchedule
 from sjc_debiased.settings import GuidanceForm, GuidanceSettings, Weighting
 
 VSD_SCALE = 7.5  # ProlificDreamer's
-MEAN_WEIGHTS: dict[Weighting, float] = {"sds": 0.632, "uniform": 1.0, "fantasia3d": 0.241}
-"""Means of w(t) over timesteps 20 to 980 of Stable Diffusion's table; of IF's 0.505, 1 and 0.222."""
+MEAN_WEIGHTS: dict[NoiseTable, dict[Weighting, float]] = {
+    "linear": {"sds": 0.632, "uniform": 1.0, "fantasia3d": 0.241},
+    "cosine": {"sds": 0.505, "uniform": 1.0, "fantasia3d": 0.222},
+}
+"""Means of w(t) over timesteps 20 to 980 of Stable Diffusion's table of noise, and of IF's."""
 
 
 def guidance_scale(profile: Profile, form: GuidanceForm) -> float:
@@ -40,7 +43,7 @@ def clip_bounds(profile: Profile, form: GuidanceForm, weighting: Weighting | Non
     (0.316, 1.26)
     """
     weighed = None if form == "paas" or profile.clip_published else weighting
-    factor = 1.0 if weighed is None else MEAN_WEIGHTS[weighed]
+    factor = 1.0 if weighed is None else MEAN_WEIGHTS[profile.noise_table][weighed]
     start, end = (float(f"{factor * bound:.3g}") for bound in (profile.clip_start, profile.clip_end))
     return start, end
 
@@ -57,5 +60,5 @@ def clip_rule(profile: Profile, told: GuidanceSettings, clip: ClipSchedule) -> s
         return f"the model's, on {what}"
     if profile.clip_published:
         return f"the model's, on {what}: the paper's for every framework (App. C.2)"
-    mean = f"{MEAN_WEIGHTS[weighting or 'sds']:g}, the mean of w(t)"
+    mean = f"{MEAN_WEIGHTS[profile.noise_table][weighting or 'sds']:g}, the mean of w(t)"
     return f"the model's, which are of PAAS's direction, times {mean}; on {what}"

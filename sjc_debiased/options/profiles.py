@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from prompts.views import DSDS_VIEWS
 from sjc_debiased.schedules import TimestepRange
 from sjc_debiased.settings import GuidanceSettings, Settings, Viewing
 from sjc_debiased.untrusted import read_json
 from voxnerf.settings import GridConfig
+
+NoiseTable = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Profile:
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
             direction of PAAS, and other forms' follow from them (`forms.clip_bounds`).
+        noise_table: whose noise levels it has, Stable Diffusion's ("linear") or IF's, for the mean of w(t).
         front_half_deg: how far to either side of azimuth 0 D-SDS's front prompts hold, degrees.
         masked_lm: the masked language model for prompt debiasing; relative to the model folder, or a
             hub name.
@@ -70,6 +74,7 @@ class Profile:
     clip_start: float = 2.0
     clip_end: float = 8.0
     clip_published: bool = False
+    noise_table: NoiseTable = "linear"
     front_half_deg: float = DSDS_VIEWS.front_half_deg
     masked_lm: str = "google-bert/bert-base-uncased"
     known_words: tuple[str, ...] = ()
@@ -82,10 +87,12 @@ DEEPFLOYD_IF = Profile(
     clip_start=0.5,
     clip_end=2.0,
     clip_published=True,
+    noise_table="cosine",
     why={
         "guidance": "threestudio's 20 for IF, which counts from the conditional side (`denoiser.guided`)",
         "clip_start": "D-SDS App. C.2: 0.5 to 2 with DeepFloyd IF, whose scores are smaller",
         "clip_end": "as clip_start",
+        "noise_table": "Nichol and Dhariwal's, arXiv:2102.09672",
     },
 )
 """Grid, steps and emptiness are Stable Diffusion's, and untried with IF."""
@@ -125,6 +132,8 @@ def load_profile(model: str, default: Profile) -> Profile:
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
         if not all(isinstance(word, str) for word in profile.known_words):
             raise TypeError("known_words must be words")
+        if profile.noise_table not in get_args(NoiseTable):
+            raise TypeError(f"noise_table is {profile.noise_table!r}")
         if profile.timesteps:
             TimestepRange.parse(*profile.timesteps)
         return profile
