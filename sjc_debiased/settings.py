@@ -107,7 +107,7 @@ class Viewing:
 
     Attributes:
         cameras: SJC's law, or DreamFusion's.
-        highest_deg: elevation of DreamFusion's cameras.
+        highest_deg: elevation of DreamFusion's cameras. shaken: the share of their shaking.
         light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
             model's own pictures, which is not.
         textureless, least_ambient: of that law, see there.
@@ -116,6 +116,7 @@ class Viewing:
 
     cameras: Literal["sjc", "dreamfusion"] = "sjc"
     highest_deg: float = 90.0
+    shaken: float = 1.0
     light: Literal["dreamfusion", "magic3d"] | None = None
     textureless: float = TEXTURELESS
     least_ambient: float = 0.0

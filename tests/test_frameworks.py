@@ -78,6 +78,20 @@ def test_a_model_that_knows_no_hard_light_gets_a_soft_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_knows_whole_creatures_alone_gets_steady_cameras(name):
+    steady = Profile(shaken=0.0)
+    assert run_of(steady, preset=name).viewing.shaken == 0
+    assert run_of(preset=name).viewing.shaken == 1
+    assert run_of(steady, preset="sjc").viewing == Viewing()
+    for asked, shaken in ((run_of(steady, preset=name), 0), (run_of(steady, preset=name, shaken=0.5), 0.5)):
+        cameras = draw_views(asked.viewing, 200, 200, 8, 0)
+        radii = np.array([np.linalg.norm(camera.c2w[:3, 3]) for camera in cameras])
+        aside = [np.linalg.norm(np.cross(c.c2w[:3, 3], c.c2w[:3, 2])) for c in cameras]  # of the origin
+        assert (radii.min() >= 1.5 - 1e-6) == (shaken == 0)
+        assert (max(aside) < 1e-6) == (shaken == 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_debias_adds_the_bound_of_the_model_and_the_prompts(name):
     run = run_of(preset=name, debias=True)
     assert run == run_of(preset=f"{name}-dsds")

@@ -147,6 +147,7 @@ def sample_dreamfusion_camera(
     size: int,
     rng: np.random.Generator,
     elevations_deg: tuple[float, float] = (-10.0, 90.0),
+    shaken: float = 1.0,
 ) -> Camera:
     """Draw one of DreamFusion's training cameras.
 
@@ -158,6 +159,7 @@ def sample_dreamfusion_camera(
     Args:
         size: height and width in pixels.
         elevations_deg: the lowest and the highest.
+        shaken: the share of that shaking.
     """
     azimuth_deg, on_the_sphere = rng.uniform(0, 360), rng.random() < 0.5
     elevation_deg = rng.uniform(*elevations_deg)
@@ -165,8 +167,9 @@ def sample_dreamfusion_camera(
         elevation_deg = np.rad2deg(np.arcsin(rng.uniform(*np.sin(np.deg2rad(elevations_deg)))))
     radius, fov_deg = rng.uniform(*_DREAMFUSION_RADII), rng.uniform(*_DREAMFUSION_FOVS_DEG)
     steady = orbit_camera(azimuth_deg, elevation_deg, size, size, radius)
-    eye = steady.c2w[:3, 3] + rng.uniform(-_SHAKEN_EYE, _SHAKEN_EYE, 3)
-    target, up = _SHAKEN_TARGET * rng.standard_normal(3), _SHAKEN_UP * rng.standard_normal(3)
+    eye = steady.c2w[:3, 3] + shaken * rng.uniform(-_SHAKEN_EYE, _SHAKEN_EYE, 3)
+    target = shaken * _SHAKEN_TARGET * rng.standard_normal(3)
+    up = shaken * _SHAKEN_UP * rng.standard_normal(3)
     camera = make_camera(eye, fov_deg, size, size, azimuth_deg, target, up + [0.0, 1.0, 0.0])
     return replace(camera, elevation_deg=float(elevation_deg))
 

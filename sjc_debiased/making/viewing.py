@@ -31,7 +31,7 @@ def draw_views(viewing: Viewing, n_steps: int, schedule_steps: int, size: int, s
     cameras = []
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step, _VIEW])
-        camera = sample_dreamfusion_camera(size, rng, (_LOWEST_DEG, viewing.highest_deg))
+        camera = sample_dreamfusion_camera(size, rng, (_LOWEST_DEG, viewing.highest_deg), viewing.shaken)
         if viewing.light and step >= viewing.albedo_share * schedule_steps:
             eye, softness = camera.c2w[:3, 3], (viewing.textureless, viewing.least_ambient)
             camera = replace(camera, light=draw_light(viewing.light, eye, rng, *softness))

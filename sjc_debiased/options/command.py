@@ -189,6 +189,8 @@ class SJCOptions:
     """Share of the lit views that show no colors, with dreamfusion and magic3d; at most 0.75."""
     least_ambient: Annotated[float | None, _models("least_ambient")] = None
     """How much of a lit view's light comes from everywhere, at least."""
+    shaken: Annotated[float | None, _models("shaken")] = None
+    """Share of the shaking of cameras that see a lit scene."""
     resolution: Annotated[int | None, _models("resolution")] = None
     """Voxels along an axis of the grid."""
 

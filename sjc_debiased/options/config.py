@@ -21,7 +21,7 @@ from voxnerf.settings import GridConfig
 
 _Part = TypeVar("_Part", Prompting, Settings, GuidanceSettings, GridConfig, Viewing)
 _MOST_RANKED = 100
-OF_LIGHT = ("textureless", "least_ambient")
+OF_LIGHT = ("textureless", "least_ambient", "shaken")
 """Options of scenes that are lit."""
 _OPTION_OF = {"scale": "guidance", "background_mapping": "background"}
 """Options whose names say more than those of the numbers that they set."""
@@ -181,7 +181,7 @@ def _guidance(o: SJCOptions, numbers: Mapping[str, Any], profile: Profile) -> di
 
 
 def _softness(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how soft the light is; of a scene without one that is no number of a run."""
+    """Return how soft a light is and how shaken its cameras; without one these are no numbers of a run."""
     if numbers.get("light"):
         return {name: numbers[name] for name in OF_LIGHT}
     for name in OF_LIGHT:

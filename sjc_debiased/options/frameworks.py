@@ -36,10 +36,10 @@ def framework_numbers(framework: FrameworkName, profile: Profile) -> dict[str, A
     """Return what a framework sets for a model, by the names of options.
 
     What is not there is the model's own: resolution and box, steps, guidance scale, bounds, first colors, and
-    the step size of the grid.
+    the step size of the grid. So is what its profile names of lit scenes.
     """
     usual, numbers = Profile(), dict(FRAMEWORKS[framework])
     for name in _UNLESS_THE_MODELS:
         if (own := getattr(profile, name)) != getattr(usual, name):
             numbers[name] = own
-    return numbers
+    return numbers | profile.lit

@@ -20,6 +20,8 @@ from sjc_debiased.untrusted import read_json
 from voxnerf.settings import GridConfig
 
 NoiseTable = Literal["linear", "cosine"]
+LIT = ("highest_deg", "background_lr")
+"""What a profile may name of lit scenes."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Profile:
         start, color_scale: the first density and the spread of the first colors, see there too.
         color_mean, background_mean: the means of these; empty for 0.
         textureless, least_ambient: of the lights of scenes that are lit (`voxnerf.lights.draw_light`).
+        shaken: the share of their cameras' shaking (`voxnerf.cameras.sample_dreamfusion_camera`).
+        lit: numbers of such scenes in place of a framework's (`options.frameworks`), by their names.
         denoised_range: what the 2D model's answer may be (`clipping.within`); empty for no limit.
         clip_start, clip_end: bounds of dynamic clipping, in units of this model's predicted noise.
         clip_published: they are the paper's, for every form of guidance. If not, they were chosen for the
@@ -71,6 +75,8 @@ class Profile:
     denoised_range: tuple[float, ...] = ()
     textureless: float = Viewing.textureless
     least_ambient: float = Viewing.least_ambient
+    shaken: float = Viewing.shaken
+    lit: dict[str, float] = dataclasses.field(default_factory=dict)
     clip_start: float = 2.0
     clip_end: float = 8.0
     clip_published: bool = False
@@ -132,6 +138,10 @@ def load_profile(model: str, default: Profile) -> Profile:
                 raise TypeError(f"{name} is {getattr(profile, name)!r}")
         if not all(isinstance(word, str) for word in profile.known_words):
             raise TypeError("known_words must be words")
+        if unknown := {*profile.lit} - {*LIT}:
+            raise TypeError(f"lit names {sorted(unknown)[0]}, not one of {', '.join(LIT)}")
+        if not all(isinstance(value, (int, float)) for value in profile.lit.values()):
+            raise TypeError("lit must hold numbers")
         if profile.noise_table not in get_args(NoiseTable):
             raise TypeError(f"noise_table is {profile.noise_table!r}")
         if profile.timesteps:

@@ -24,7 +24,11 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
         ),
     ),
     ("finite and positive", lambda value: 0 < value < math.inf, ("lr", "background_lr")),
-    ("a share in [0, 1]", lambda value: 0 <= value <= 1, ("emptiness_step", "lr_end", "least_ambient")),
+    (
+        "a share in [0, 1]",
+        lambda value: 0 <= value <= 1,
+        ("emptiness_step", "lr_end", "least_ambient", "shaken"),
+    ),
     ("a share in [0, 0.75]", lambda value: 0 <= value <= 0.75, ("textureless",)),
     (
         "finite numbers",
