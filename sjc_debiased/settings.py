@@ -107,20 +107,21 @@ class Viewing:
 
     Attributes:
         cameras: SJC's law, or DreamFusion's.
-        highest_deg: elevation of DreamFusion's cameras. shaken: the share of their shaking.
+        highest_deg: elevation of DreamFusion's cameras.
         light: the law of `voxnerf.lights.draw_light`, for a scene of RGB that is lit; None for one of the 2D
             model's own pictures, which is not.
         textureless, least_ambient: of that law, see there.
         albedo_share: of the schedule's steps, the first, which are not lit: threestudio's 2,001 of 10,000.
+        shaken: the share of the shaking of DreamFusion's cameras.
     """
 
     cameras: Literal["sjc", "dreamfusion"] = "sjc"
     highest_deg: float = 90.0
-    shaken: float = 1.0
     light: Literal["dreamfusion", "magic3d"] | None = None
     textureless: float = TEXTURELESS
     least_ambient: float = 0.0
     albedo_share: float = 2001 / 10_000
+    shaken: float = 1.0
 
 
 @dataclass(frozen=True)

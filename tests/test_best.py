@@ -51,7 +51,7 @@ def command(command):
 def judged(monkeypatch, eps_folder):
     """A judge that knows the tiny model, and finds `FACES` by seed, or what is put into the result."""
     found = dict(FACES)
-    monkeypatch.setattr(best, "_JUDGED", str(eps_folder))
+    monkeypatch.setattr(best, "EMBEDDED", {str(eps_folder): eps_folder})
     monkeypatch.setattr(measure, "measure", lambda folder, *_: found[int(folder.name.rpartition("seed")[2])])
     return found
 

@@ -99,7 +99,13 @@ def test_other_weights_are_another_run(command, make_pipeline):
     assert len(folders) == 2
 
 
-@pytest.mark.parametrize("text", ["{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]", "{}" + 2**20 * " "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]", "{}" + 2**20 * " ", '{"noise_table": "sine"}'),
+        *('{"lit": {"n_steps": 3}}', '{"lit": {"background_lr": "x"}}'),
+    ],
+)
 def test_a_bad_profile_is_refused(command, make_pipeline, capsys, text):
     folder = make_pipeline("epsilon")
     (folder / "profile.json").write_text(text)
@@ -222,6 +228,7 @@ def test_dry_run_makes_nothing(command, bert_folder, capsys):
             "--denoised_range must be least values, and as many larger",
         ),
         (["--textureless", "0"], "--textureless belongs to a scene that is lit"),
+        (["--shaken", "0"], "--shaken belongs to a scene that is lit"),
         (["--preset", "magic3d", "--textureless", "0.8"], "--textureless must be a share in [0, 0.75]"),
         (["--preset", "magic3d", "--least_ambient", "2"], "--least_ambient must be a share in [0, 1]"),
         (["--model", "nonsense"], "--model must be auto"),

@@ -92,6 +92,15 @@ def test_a_model_that_knows_whole_creatures_alone_gets_steady_cameras(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_a_model_says_of_lit_scenes_holds_in_place_of_the_frameworks(name):
+    own = Profile(lit={"highest_deg": 30.0, "background_lr": 0.03})
+    run = run_of(own, preset=name)
+    assert (run.viewing.highest_deg, run.settings.background_lr) == (30.0, 0.03)
+    assert run_of(own, preset=name, background_lr=0.5).settings.background_lr == 0.5
+    assert run_of(own, preset="sjc") == run_of(Profile(), preset="sjc")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_debias_adds_the_bound_of_the_model_and_the_prompts(name):
     run = run_of(preset=name, debias=True)
     assert run == run_of(preset=f"{name}-dsds")

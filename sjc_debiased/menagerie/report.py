@@ -2,7 +2,7 @@
 
 Writes `docs/images/menagerie_world.png` (true creatures), `docs/images/menagerie_samples.png` (samples
 of the model), and `docs/menagerie_quality.md` (judge and view accuracy, and the bias); of the pixel model
-`menagerie_pixels.png` and `menagerie_pixels.md`.
+`menagerie_pixels.png` and `menagerie_pixels.md` (judge and view accuracy).
 """
 
 from __future__ import annotations
@@ -100,7 +100,6 @@ def write_pixels(weights: Path, docs: Path) -> None:
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
         _judge_table(judge, [("as the model sees them, of 64 pixels", {}, _of_64_pixels)]),
         _view_table(denoiser, judge),
-        _bias_table(denoiser, judge),
     ]
     (docs / "menagerie_pixels.md").write_text("\n".join(parts))
 
