@@ -77,7 +77,7 @@ def write(weights: Path, docs: Path) -> None:
     iio.imwrite(images / "menagerie_world.png", halved(_world_sheet()))
     denoiser, judge = load_denoiser(weights), Judge(weights / "judge")
     iio.imwrite(images / "menagerie_samples.png", halved(_sample_sheet(denoiser)))
-    vae = AutoencoderTiny.from_pretrained(weights / "vae").to(denoiser.device, torch.float32)
+    vae = AutoencoderTiny.from_pretrained(weights / "vae")
     parts = [
         "# The menagerie in numbers\n",
         "Written by `python -m sjc_debiased.menagerie.train --stages report`; do not edit.\n",
