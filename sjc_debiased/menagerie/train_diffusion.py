@@ -12,6 +12,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sjc_debiased.menagerie.captions import caption, view_of
+from sjc_debiased.menagerie.creatures import Creature
 from sjc_debiased.menagerie.dataset import pictures_of
 from sjc_debiased.menagerie.tokenizers import CONTEXT, clip_tokenizer
 from sjc_debiased.menagerie.train_autoencoder import encode
@@ -23,9 +24,7 @@ _P_NO_CAPTION = 0.1
 _BATCH = 32
 _LATENT_SIZE = 32
 _LEVELS = Levels(blurred_from=100, begun=(50, 800))
-_MAX_SNR = (
-    5.0  # min-SNR loss weight (arXiv:2303.09556): steps go to shapes rather than to the last bit of noise
-)
+_MAX_SNR = 5.0  # steps go to shapes rather than to the last bit of noise
 
 
 class TextToImage(nn.Module):
@@ -103,8 +102,7 @@ def train(
         model.text_encoder = CLIPTextModel.from_pretrained(begin / "text_encoder").float()
         model.unet = UNet2DConditionModel.from_pretrained(begin / "unet").float()
     model.to(device())
-    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weights = snr.clamp(max=_MAX_SNR) / (snr + 1)  # of a loss on v
+    weights = weights_of_v(scheduler.alphas_cumprod)
     model.unet.to(memory_format=torch.channels_last)
     model.unet.set_attn_processor(AttnProcessor())  # for 64 tokens faster on a CPU than a fused kernel
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
@@ -115,10 +113,7 @@ def train(
         rng = np.random.default_rng([SEED, 2, step])
         lot = torch.rand(_BATCH, generator=g)
         picks = of_photos.picks(torch.randint(len(latents), (_BATCH,), generator=g), lot)
-        texts = [
-            "" if rng.random() < _P_NO_CAPTION else caption(truths[i]["creature"], views[i], rng)
-            for i in picks.tolist()
-        ]
+        texts = told([(truths[i]["creature"], views[i]) for i in picks.tolist()], rng)
         ids = _tokenize(tokenizer, texts).to(device())
         latent = latents[picks].float()
         noise = torch.randn(latent.shape, generator=g)
@@ -134,6 +129,17 @@ def train(
 
     fit("diffusion", work, model, loss_at, n_steps, lr=8e-4)
     save_pipeline(model, tokenizer, out)
+
+
+def told(photos: list[tuple[Creature, str]], rng: np.random.Generator) -> list[str]:
+    """Return what a training step says of photos, by their creature and true view; of one in ten nothing."""
+    return ["" if rng.random() < _P_NO_CAPTION else caption(*photo, rng) for photo in photos]
+
+
+def weights_of_v(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """Return the weight of a squared error of v at each timestep, [timesteps] (min-SNR, arXiv:2303.09556)."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    return snr.clamp(max=_MAX_SNR) / (snr + 1)
 
 
 def velocity_to(latent: torch.Tensor, noised: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:

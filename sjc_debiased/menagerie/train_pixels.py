@@ -18,20 +18,18 @@ from torch.nn import functional as F
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from sjc_debiased.menagerie import profile
-from sjc_debiased.menagerie.captions import caption, view_of
+from sjc_debiased.menagerie.captions import view_of
 from sjc_debiased.menagerie.dataset import pictures_of
 from sjc_debiased.menagerie.tokenizers import t5_tokenizer
-from sjc_debiased.menagerie.train_diffusion import velocity_to
+from sjc_debiased.menagerie.train_diffusion import told, velocity_to, weights_of_v
 from sjc_debiased.menagerie.training import SEED, autocast, device, fit, step_generator, write_pipeline
 from sjc_debiased.menagerie.unfinished import Levels, Twins, balls_seen, unfinished
 from sjc_debiased.models.deepfloyd import MAX_TOKENS, as_sent
 
-_P_NO_CAPTION = 0.1
 _STD = 0.5  # of pixels in [-1, 1]
 # Those of the latent model by their sigma; 64 x 64 pixels with half the spread bear the same one.
 _LEVELS = Levels(blurred_from=204, begun=(134, 875))
 _STAGE = 8  # of the training's random numbers
-_MAX_SNR = 5.0  # as in the latent one (arXiv:2303.09556)
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,7 @@ def train(
     model.to(device())
     model.unet.to(memory_format=torch.channels_last)
     model.unet.set_attn_processor(AttnProcessor())  # for 64 places faster on a CPU than a fused kernel
-    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weights = snr.clamp(max=_MAX_SNR) / (snr + 1)  # of a loss on v
+    weights = weights_of_v(scheduler.alphas_cumprod)
     views = [view_of(t["azimuth_deg"], t["elevation_deg"]) for t in truths]
     small, without = shrink(images, size.pixels), shrink(twins, size.pixels)
     begun, of_photos = balls_seen(truths, size.pixels, work), Twins(truths)
@@ -150,10 +147,7 @@ def train(
         rng = np.random.default_rng([SEED, _STAGE, step])
         lot = torch.rand(size.batch, generator=g)
         picks = of_photos.picks(torch.randint(len(small), (size.batch,), generator=g), lot)
-        texts = [
-            "" if rng.random() < _P_NO_CAPTION else caption(truths[i]["creature"], views[i], rng)
-            for i in picks.tolist()
-        ]
+        texts = told([(truths[i]["creature"], views[i]) for i in picks.tolist()], rng)
         tokens = _tokenize(tokenizer, texts).to(device())
         pixels, twin = small[picks].float(), without[of_photos.rows(picks)].float()
         noise = torch.randn(pixels.shape, generator=g)
