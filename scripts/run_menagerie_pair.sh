@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the README's picture: the same prompt and seeds with SJC (above) and with D-SDS, on the embedded model.
+# Make a picture of one prompt and several seeds, each with SJC and below it with D-SDS, on the embedded model.
 #   scripts/run_menagerie_pair.sh OUT.png ["a smiling cat"] ["0,1,2"]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,4 +12,4 @@ mkdir -p "$(dirname "$out")"
 for preset in sjc dsds; do
   python run_sjc.py --model menagerie --prompt "$prompt" --seeds "$seeds" --pack 3 --preset "$preset" --run_root "$root"
 done
-python scripts/stack_sheets.py "$out" "$root"/*-sjc-* "$root"/*-dsds-*
+python scripts/suite_sheet.py "$out" "$root" --prompts "$prompt" --seeds ${seeds//,/ } --pixels 128 --below

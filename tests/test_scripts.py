@@ -1,4 +1,4 @@
-"""The shell scripts before they begin: their help, the environment that they need; and one in Python."""
+"""The shell scripts before they begin: their help, the environment that they need; and those in Python."""
 
 import importlib.util
 import os
@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio.v3 as iio
 import pytest
+
+from tests.page_runs import page_run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -179,3 +182,41 @@ def test_rates_by_word(tmp_path):
         "sjc: 2 of 4 with smiling, winking, big eyes; 2 of 4 with none of them",
         "dsds: 2 of 2 with smiling, winking, big eyes; 0 of 0 with none of them",
     ]
+
+
+@pytest.fixture
+def suite_sheet(tmp_path):
+    """Return a function that makes a picture of four objects: a cat and a dog, each by two presets."""
+    for i, (prompt, preset) in enumerate((p, m) for p in ("a cat", "a dog") for m in ("sjc", "dsds")):
+        page_run(tmp_path / "runs", i, prompt, preset)
+
+    def make(*options):
+        script = [sys.executable, str(SCRIPTS / "suite_sheet.py")]
+        places = [str(tmp_path / "sheet.png"), str(tmp_path / "runs")]
+        done = subprocess.run([*script, *places, *options], capture_output=True, text=True, check=False)
+        return done, tmp_path / "sheet.png"
+
+    return make
+
+
+def test_a_sheet_has_prompts_in_rows_and_presets_side_by_side(suite_sheet):
+    done, picture = suite_sheet("--prompts", "a dog", "a cat", "--pixels", "16")
+    assert done.returncode == 0, done.stderr
+    sheet = iio.imread(picture)
+    assert sheet.shape == (32, 256, 3)
+    shades = [[int(sheet[8 + 16 * row, 64 + 128 * column, 0]) for column in (0, 1)] for row in (0, 1)]
+    assert shades == [[6, 9], [0, 3]]  # the runs' own numbers
+    done, _ = suite_sheet("--prompts", "a dog", "a cat", "--pixels", "16", "--below")
+    assert iio.imread(picture).shape == (4 * 16 + 8, 128, 3)
+
+
+def test_a_sheet_without_one_of_its_objects_is_refused(suite_sheet):
+    done, picture = suite_sheet("--prompts", "a cat", "--seeds", "0", "1")
+    assert done.returncode == 1
+    assert 'none of "a cat" with sjc and seed 1' in done.stderr
+    assert not picture.exists()
+
+
+def test_a_sheet_is_of_prompts_or_of_a_suite(suite_sheet):
+    for options in ([], ["--prompts", "a cat", "--suite", "menagerie"]):
+        assert "--prompts or --suite" in suite_sheet(*options)[0].stderr
