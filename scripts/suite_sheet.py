@@ -1,7 +1,7 @@
 """Show objects of a folder of runs from eight sides, one preset beside or below the other.
 
 python scripts/suite_sheet.py OUT.jpg runs/menagerie-menagerie --suite menagerie
-python scripts/suite_sheet.py OUT.jpg runs/menagerie-menagerie --prompts "a smiling cat" "a red monkey with big eyes" --below
+python scripts/suite_sheet.py OUT.jpg runs/menagerie-menagerie --prompts "a cat" "a winking dog" --below
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(
         below: presets from top to bottom.
     """
     if bool(prompts) == bool(suite):
-        sys.exit('which objects is said by either --prompts or --suite. Name one: --suite menagerie.')
+        sys.exit("which objects is said by either --prompts or --suite. Name one: --suite menagerie.")
     wanted = prompts or [entry.prompt for entry in load_suite(suite).prompts]
     found = {_key(run): run for run in map(RunReader, run_folders(run_root)) if run.finished}
     rows = []
@@ -62,13 +62,15 @@ def _key(run: RunReader) -> tuple[str, str, int]:
     return run.options["prompt"], run.options["preset"], run.options["seed"]
 
 
-def _turn(found: dict[tuple, RunReader], key: tuple[str, str, int], run_root: Path, pixels: int) -> np.ndarray:
+def _turn(
+    found: dict[tuple, RunReader], key: tuple[str, str, int], run_root: Path, pixels: int
+) -> np.ndarray:
     """Return eight views of a run's object, uint8 [pixels, 8 pixels, 3]."""
     if key not in found:
         prompt, preset, seed = key
         sys.exit(
-            f'every object needs a finished run. {run_root} has none of "{prompt}" with {preset} and seed {seed}. '
-            "Make it, or name other --prompts, --presets and --seeds."
+            f'every object needs a finished run. {run_root} has none of "{prompt}" with {preset} and seed '
+            f"{seed}. Make it, or name other --prompts, --presets and --seeds."
         )
     turn = turn_of(iio.imread(found[key].contact_sheet))
     return np.asarray(Image.fromarray(turn).resize((8 * pixels, pixels), Image.Resampling.LANCZOS))
