@@ -210,6 +210,7 @@ def test_five_hundred_runs_open_in_two_seconds_and_are_filtered(browser, tmp_pat
         "const [n] = performance.getEntriesByType('navigation'); return n.loadEventEnd - n.startTime"
     )
     assert took < 2000
+    until(browser, "return document.querySelector('.card img').naturalWidth > 0")
     places = asked_for(browser)
     assert 0 < len([p for p in places if p.endswith(".png")]) < 200, "pictures come as one scrolls"
     assert not [p for p in places if p.endswith(".mp4")], "videos come when they are asked for"
