@@ -14,7 +14,7 @@ PROFILE = Profile(
     half_size=0.6,
     n_steps=800,
     guidance=1.0,
-    timesteps=("50", "700"),
+    timesteps=("50", "0:700,400:700,800:350"),
     emptiness_weight=0.4,
     emptiness_multiplier=5.0,
     lr=0.15,
@@ -40,7 +40,8 @@ PROFILE = Profile(
         "guidance": "guidance takes faces away, even from a true frog; without it the model finishes what it "
         "is shown, and is asked once a step (docs/menagerie_3d.md, 21 and 22)",
         "timesteps": "below 50 what is gray stays fog; without those up to 100 dogs and monkeys lose their "
-        "eyes (docs/menagerie_3d.md, 18)",
+        "eyes (docs/menagerie_3d.md, 18); draws of high noise find the shape and take faint faces off it, so "
+        "they end halfway (25)",
         "emptiness_weight": "in proportion to guidance, as the score is; so small that 0.3 and 0.6 give "
         "the same objects (docs/menagerie_3d.md, 22)",
         "emptiness_multiplier": "at 20 thin parts vanish",
