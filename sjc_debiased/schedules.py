@@ -56,6 +56,14 @@ class Schedule:
             return values[0]
         return ",".join(f"{step}:{value}" for (step, _), value in zip(self.points, values))
 
+    def stretched(self, factor: float) -> Schedule:
+        """Return the same for a run that is `factor` times as long; of points that meet the last one counts.
+
+        >>> str(Schedule.parse("0:700,400:700,800:350").stretched(0.5))
+        '0:700,200:700,400:350'
+        """
+        return Schedule(tuple({round(step * factor): value for step, value in self.points}.items()))
+
     def value(self, step: int) -> float:
         """Return the number at a step."""
         if step < self.points[0][0]:
@@ -123,6 +131,10 @@ class TimestepRange:
                     "20 980."
                 )
         return made
+
+    def stretched(self, factor: float) -> TimestepRange:
+        """Return the same for a run that is `factor` times as long."""
+        return TimestepRange(self.low.stretched(factor), self.high.stretched(factor))
 
     def at(self, step: int) -> tuple[int, int]:
         """Return the range at a step, rounded down: [low, high) of timesteps."""

@@ -80,6 +80,24 @@ def test_every_draw_is_in_the_range_of_its_step(denoiser):
     assert max(timesteps[101:]) > 300 and min(timesteps) >= 20 and max(timesteps) < 500
 
 
+@pytest.mark.parametrize(
+    ("n_steps", "high"),
+    [
+        (None, "0:700,400:700,800:350"),
+        (1600, "0:700,800:700,1600:350"),
+        (300, "0:700,150:700,300:350"),
+        (1, "0:700,1:350"),
+    ],
+)
+def test_a_profiles_range_is_stretched_to_the_run_and_an_options_is_not(n_steps, high):
+    told = ("50", "0:700,400:700,800:350")
+    profile = Profile(n_steps=800, timesteps=told)
+    (run,) = resolve(options(prompt=("a cat",), n_steps=n_steps), profile, "sd", "0")
+    assert run.guidance.timesteps == ("50", high)
+    (run,) = resolve(options(prompt=("a cat",), n_steps=n_steps, timesteps=told), profile, "sd", "0")
+    assert run.guidance.timesteps == told
+
+
 def test_a_profile_and_an_option_say_the_range(tmp_path: Path):
     profile = Profile(timesteps=("20", "500"))
     (run,) = resolve(options(prompt=("a cat",)), profile, "sd", "0")

@@ -108,7 +108,8 @@ def resolve(o: Options, profile: Profile, model: str, fingerprint: str) -> list[
     framework = framework_numbers(method.framework, profile) if method.framework else {}
     given = {name: value for name, value in (vars(o.basic) | vars(o.sjc)).items() if value is not None}
     numbers: dict[str, Any] = vars(profile) | framework | given
-    numbers |= {"timesteps": _timesteps(numbers["timesteps"])} | _guidance(o.sjc, numbers, profile)
+    longer = 1.0 if "timesteps" in given else numbers["n_steps"] / profile.n_steps
+    numbers |= {"timesteps": _timesteps(numbers["timesteps"], longer)} | _guidance(o.sjc, numbers, profile)
     numbers |= _softness(o.sjc, numbers)
     bounds = clip_bounds(profile, numbers["guidance_form"], numbers["weighting"])
     numbers |= dict(zip(("clip_start", "clip_end"), _clip(o.method, method, bounds)))
@@ -193,12 +194,16 @@ def _softness(o: SJCOptions, numbers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(Viewing, name) for name in OF_LIGHT}
 
 
-def _timesteps(given: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return a range as it is written down: two that mean the same are the same run."""
+def _timesteps(given: tuple[str, ...], longer: float) -> tuple[str, str] | None:
+    """Return a range as it is written down: two that mean the same are the same run.
+
+    Args:
+        longer: by how much the run is longer than the one that the range is meant for.
+    """
     if not given:
         return None
     try:
-        timesteps = TimestepRange.parse(*given)
+        timesteps = TimestepRange.parse(*given).stretched(longer)
     except ValueError as error:
         raise OptionError(f"--timesteps: {error}") from error
     return str(timesteps.low), str(timesteps.high)

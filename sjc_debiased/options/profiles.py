@@ -34,8 +34,8 @@ class Profile:
         guidance_sds: the same of SDS and its frameworks (`forms.guidance_scale`); 0 for `guidance`.
         emptiness_weight: of the emptiness loss, before its multiplier.
         emptiness_multiplier: its factor in the late part of a run.
-        timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`;
-            empty for SJC's.
+        timesteps: (low, high) of what each step draws its noise level from, as texts of `TimestepRange`
+            for a run of n_steps, and stretched to a longer or shorter one; empty for SJC's.
         lr, background_lr: Adamax step sizes of the grid and of the background texture.
         lr_end: what is left of both at the end.
         background: mapping of the background texture (`voxnerf.settings.GridConfig`).
