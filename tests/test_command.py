@@ -103,7 +103,7 @@ def test_other_weights_are_another_run(command, make_pipeline):
     "text",
     [
         *("{", '{"n_steps": "x"}', '{"nonsense": 1}', "[]", "{}" + 2**20 * " ", '{"noise_table": "sine"}'),
-        *('{"lit": {"n_steps": 3}}', '{"lit": {"background_lr": "x"}}'),
+        *('{"lit": {"n_steps": 3}}', '{"lit": {"background_lr": "x"}}', '{"n_steps": 0}'),
     ],
 )
 def test_a_bad_profile_is_refused(command, make_pipeline, capsys, text):

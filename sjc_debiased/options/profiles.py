@@ -144,6 +144,8 @@ def load_profile(model: str, default: Profile) -> Profile:
             raise TypeError("lit must hold numbers")
         if profile.noise_table not in get_args(NoiseTable):
             raise TypeError(f"noise_table is {profile.noise_table!r}")
+        if profile.n_steps < 1:
+            raise TypeError(f"n_steps is {profile.n_steps}")
         if profile.timesteps:
             TimestepRange.parse(*profile.timesteps)
         return profile
