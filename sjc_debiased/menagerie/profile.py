@@ -89,7 +89,7 @@ PIXELS = replace(
         "shaken": "it has seen creatures in the middle of the picture: from shaken cameras there is no face",
         "lit": "its photos are mostly from below 45 degrees, and from above a cat becomes a column; a "
         "background as slow as DreamFusion's is painted on the floor of the grid",
-        "timesteps": "the noise levels of the latent model's 50 to 700",
+        "timesteps": "the noise levels of the latent model's 50 to 700; that they fall later was not tried",
         "emptiness_weight": "the latent model's",
         "color_mean": "the gray (150, 142, 132), the mean of the creatures",
         "background_mean": "the gray (172, 170, 164), the mean of the backdrops",
